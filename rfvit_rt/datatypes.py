@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What flows through the house: frozen records over NumPy arrays.
+
+Position is always an integer: ``sample_start`` counts samples from the start of the stream, in the stream's own count.
+Seconds and timestamps are derived from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class IQBlock:
+    """Consecutive samples of one stream, all taken at one sample rate and one centre frequency.
+
+    Attributes
+    ----------
+    samples : (n,) complex64
+        The samples.
+    sample_start : int
+        Position of the first sample in the stream. A jump against the end of the block before is transport loss.
+    sample_rate : float
+        Samples per second, in Hz.
+    frequency : float or None
+        Centre frequency in Hz; None where nothing said it.
+    radio_lost : int
+        Samples that the radio itself lost just before this block (its time stamps jumped, its count did not).
+    received : float
+        ``time.monotonic()`` when the block was complete in this process, in seconds.
+    """
+
+    samples: NDArray[np.complex64]
+    sample_start: int
+    sample_rate: float
+    frequency: float | None = None
+    radio_lost: int = 0
+    received: float = 0.0
+
+    @property
+    def sample_end(self) -> int:
+        """Position just past the last sample."""
+        return self.sample_start + len(self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The samples that one model input is made of; never spans a gap, a retune or a change of rate.
+
+    Attributes
+    ----------
+    samples : (n,) complex64
+        At most one model window; fewer where the stream was interrupted sooner.
+    sample_start : int
+        Position of the first sample in the stream.
+    sample_rate : float
+        Samples per second, in Hz.
+    frequency : float or None
+        Centre frequency in Hz; None where unknown.
+    received : float
+        ``time.monotonic()`` when the last sample arrived in this process, in seconds.
+    """
+
+    samples: NDArray[np.complex64]
+    sample_start: int
+    sample_rate: float
+    frequency: float | None = None
+    received: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Class probabilities of a stretch of spectrum.
+
+    Attributes
+    ----------
+    probabilities : (time step, frequency bin, class) float32
+        Sums to one over the classes. Bins ascend in frequency.
+    sample_start : int
+        Position of the first sample of the first time step.
+    sample_count : int
+        Samples that the steps cover.
+    sample_rate : float
+        Samples per second, in Hz; the bins span exactly this band.
+    frequency : float or None
+        Centre frequency in Hz; None where unknown.
+    """
+
+    probabilities: NDArray[np.float32]
+    sample_start: int
+    sample_count: int
+    sample_rate: float
+    frequency: float | None = None
+
+    @property
+    def step_count(self) -> int:
+        """Number of time steps."""
+        return int(self.probabilities.shape[0])
+
+    @property
+    def bin_width(self) -> float:
+        """Width of a frequency bin in Hz."""
+        return self.sample_rate / self.probabilities.shape[1]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled region of the stream, in SigMF's terms.
+
+    Attributes
+    ----------
+    label : str
+        Class name, for example ``LTE``.
+    sample_start, sample_count : int
+        Where it is in the stream, in samples.
+    freq_lower_edge, freq_upper_edge : float
+        Band in Hz: absolute where the centre frequency is known, else relative to the centre.
+    confidence : float
+        Mean probability of the label over the region's labelled pixels, 0 to 1.
+    sample_rate : float
+        Samples per second, in Hz, at which ``sample_start`` and ``sample_count`` count.
+    frequency : float or None
+        Centre frequency in Hz of the stream at that place; None where unknown.
+    """
+
+    label: str
+    sample_start: int
+    sample_count: int
+    freq_lower_edge: float
+    freq_upper_edge: float
+    confidence: float
+    sample_rate: float
+    frequency: float | None = None
+
+    @property
+    def sample_end(self) -> int:
+        """Position just past the last sample."""
+        return self.sample_start + self.sample_count
+
+
+@dataclass(frozen=True)
+class Emission:
+    """One transmitter's band over the whole stream: recurring annotations of one label in one band.
+
+    Attributes
+    ----------
+    label : str
+        Class name.
+    freq_lower_edge, freq_upper_edge : float
+        Band in Hz, as in :class:`Annotation`.
+    first_seen, last_seen : int
+        Stream positions of the first sample and just past the last sample, in samples.
+    burst_count : int
+        Annotations it consists of.
+    duty_cycle : float
+        Share of the time between first and last seen that is covered by its annotations, 0 to 1.
+    confidence : float
+        Mean confidence of its annotations, weighted by their durations.
+    """
+
+    label: str
+    freq_lower_edge: float
+    freq_upper_edge: float
+    first_seen: int
+    last_seen: int
+    burst_count: int
+    duty_cycle: float
+    confidence: float
