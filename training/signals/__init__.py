@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals with real structure, and the channels and receivers they pass through."""
