@@ -1,1 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Inference engines: one interface, one file for each runtime, and a proof before any of them is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfvit_rt.contract import ModelFile
+from rfvit_rt.errors import EngineError, ModelError
+
+
+class Engine(Protocol):
+    """A model, ready to run; a context manager that frees it.
+
+    One thread at a time may use an engine.
+
+    Attributes
+    ----------
+    name : str
+        As :func:`load_engine` knows it.
+    precision : str
+        Number format that it computes in, for example ``f32``.
+    description : str
+        Runtime, version, device and precision, for people.
+    input_shape : tuple of int
+        (n_steps, n_bins) of a picture.
+    golden_tolerance : float
+        Largest deviation from the golden output, as :meth:`rfvit_rt.contract.Golden.deviation` measures it, that its
+        precision explains.
+    """
+
+    name: str
+    precision: str
+    description: str
+    input_shape: tuple[int, int]
+    golden_tolerance: float
+
+    def infer(self, pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Label every pixel.
+
+        A picture's result is the same, bit for bit, whatever else is in its batch: a recording gives the same answer when it
+        is read from a file and when it arrives live.
+
+        Parameters
+        ----------
+        pictures : (batch, n_steps, n_bins) float32
+            As :func:`rfvit_rt.spectrogram.tiles` cuts them; a batch of any size.
+        bin_widths : (batch,) float32
+            As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
+
+        Returns
+        -------
+        (batch, n_steps, n_bins, class) float32
+            Probabilities, which sum to one over the classes. The array is the caller's own; no engine reuses it.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds; it cannot be used afterwards. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where an engine lives, and what it needs installed."""
+
+    module: str
+    class_name: str
+    install: str
+
+
+_ENGINES = {
+    "openvino": _Entry("rfvit_rt.engines.openvino", "OpenVINOEngine", "pip install rfvit-rt"),
+    "pytorch": _Entry("rfvit_rt.engines.pytorch", "PyTorchEngine", 'pip install "rfvit-rt[train]"'),
+}
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names that :func:`load_engine` takes; the first is the default."""
+    return tuple(_ENGINES)
+
+
+def load_engine(
+    model: ModelFile,
+    name: str = "openvino",
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> Engine:
+    """Open a model in an engine, and have the engine prove itself on the model's golden pair.
+
+    Parameters
+    ----------
+    model : ModelFile
+        From :func:`rfvit_rt.contract.read_model`.
+    name : str
+        One of :func:`engine_names`.
+    precision : str, optional
+        ``f32`` or ``bf16``; the engine's best for this machine where not given.
+    threads : int, optional
+        Processor threads to use; as many as the runtime likes where not given.
+    device : str, optional
+        In the engine's own terms, for example ``cuda:1``; the processor where not given.
+
+    Raises
+    ------
+    EngineError
+        If there is no such engine, it is not installed, or cannot do here what was asked for.
+    ModelError
+        If the model cannot be run, or its golden output is not reproduced.
+
+    Examples
+    --------
+    >>> from rfvit_rt.models import default_model
+    >>> with load_engine(default_model()) as engine:  # doctest: +SKIP
+    ...     probabilities = engine.infer(pictures, bin_widths)
+    """
+    if name not in _ENGINES:
+        raise EngineError(f"there is no engine '{name}'; choose one of {', '.join(_ENGINES)}")
+    entry = _ENGINES[name]
+    try:
+        engine_class = getattr(import_module(entry.module), entry.class_name)
+    except ImportError as error:
+        raise EngineError(
+            f"the {name} engine cannot be loaded ({error}); install what it needs: {entry.install}"
+        ) from error
+    engine: Engine = engine_class(model, precision=precision, threads=threads, device=device)
+    try:
+        prove(engine, model)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def prove(engine: Engine, model: ModelFile) -> float:
+    """Run a model's golden pair through an engine.
+
+    Returns
+    -------
+    float
+        The deviation, at most ``engine.golden_tolerance``.
+
+    Raises
+    ------
+    ModelError
+        If the engine does not reproduce the golden output.
+    """
+    contract = model.contract
+    output = engine.infer(*contract.golden.inputs(contract.spectrogram))
+    expected = (1, contract.spectrogram.n_steps, contract.spectrogram.n_bins, len(contract.labels))
+    if output.shape != expected:
+        raise ModelError(
+            f"{model.path} gives an output of {output.shape}, its contract says {expected}; export the model again"
+        )
+    deviation = contract.golden.deviation(output[0])
+    if not deviation <= engine.golden_tolerance:  # also where the deviation is not a number
+        raise ModelError(
+            f"{model.path} deviates from its golden output by {deviation:.3g} on {engine.description}, "
+            f"{engine.golden_tolerance:g} is allowed; fetch the model again, or try --precision f32 or another --engine"
+        )
+    return deviation

@@ -78,9 +78,7 @@ def modulate(grid: ResourceGrid) -> NDArray[np.complex64]:
     return iq
 
 
-def occupancy(
-    grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Pixels in which the grid has allocated energy: any resource element inside counts.
 
     Parameters

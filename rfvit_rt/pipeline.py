@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks in, masks out: the only place that knows batching, threads and latency."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfvit_rt.contract import ModelContract
+from rfvit_rt.datatypes import IQBlock, Mask, Window
+from rfvit_rt.engines import Engine
+from rfvit_rt.errors import StreamError
+from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, join_tiles, noise_floor, picture, power, tiles
+from rfvit_rt.windowing import windows
+
+Item = TypeVar("Item")
+
+KEPT_AGES = 100_000  # the newest sample ages that percentiles are taken over
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """How the stream is cut and gathered.
+
+    Attributes
+    ----------
+    hop_steps : int
+        Time steps between the starts of neighbouring windows; less than a window makes them overlap.
+    batch : int
+        Most windows inferred together. Windows never wait for a batch to fill: it is made of those that are ready.
+    """
+
+    hop_steps: int = 192
+    batch: int = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Analysed:
+    """A window that went through the model.
+
+    Attributes
+    ----------
+    picture : (step, bin) float32
+        What the model saw, in dB over the noise floor.
+    mask : Mask
+        What it made of it.
+    """
+
+    picture: NDArray[np.float32]
+    mask: Mask
+
+
+@dataclass
+class PipelineStatistics:
+    """What went through, updated as it goes.
+
+    Attributes
+    ----------
+    samples, windows : int
+        Samples read from the source and windows analysed.
+    sample_ages : deque of float
+        Seconds from the arrival of a window's last sample to its result; the newest only.
+    """
+
+    samples: int = 0
+    windows: int = 0
+    sample_ages: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_AGES))
+
+    def age_percentiles(self) -> tuple[float, float, float] | None:
+        """Sample ages that 50, 95 and 99 % of the windows stay below, in seconds; None before the first window."""
+        if not self.sample_ages:
+            return None
+        p50, p95, p99 = np.percentile(np.fromiter(self.sample_ages, float), (50, 95, 99))
+        return float(p50), float(p95), float(p99)
+
+
+def analyse(
+    blocks: Iterable[IQBlock],
+    engine: Engine,
+    contract: ModelContract,
+    settings: PipelineSettings,
+    statistics: PipelineStatistics,
+) -> Iterator[Analysed]:
+    """Run a stream through windowing, spectrogram and engine.
+
+    The spectrograms are computed in a thread of their own, while the engine works on the windows before.
+
+    Parameters
+    ----------
+    blocks : iterable of IQBlock
+        The stream; its end is the end of the analysis.
+    engine : Engine
+        Loaded with the model that `contract` belongs to.
+    contract : ModelContract
+    settings : PipelineSettings
+    statistics : PipelineStatistics
+        Kept up to date.
+
+    Yields
+    ------
+    Analysed
+        One for every window, in stream order.
+
+    Raises
+    ------
+    SpecMismatch
+        If the stream does not fit the model.
+    StreamError
+        If a sample is not a finite number.
+    """
+    spec = contract.spectrogram
+    pictures = (
+        _Prepared(window, _picture(window, spec))
+        for window in windows(_counted(blocks, statistics), spec, settings.hop_steps)
+    )
+    for batch in _waiting(pictures, settings.batch):
+        outputs = _infer(engine, batch, spec)
+        now = time.monotonic()
+        for prepared, probabilities in zip(batch, outputs, strict=True):
+            statistics.windows += 1
+            statistics.sample_ages.append(now - prepared.window.received)
+            yield Analysed(prepared.picture * np.float32(spec.db_scale), _mask(prepared.window, probabilities))
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    window: Window
+    picture: NDArray[np.float32]  # (step, bin)
+
+
+def _counted(blocks: Iterable[IQBlock], statistics: PipelineStatistics) -> Iterator[IQBlock]:
+    for block in blocks:
+        statistics.samples += len(block.samples)
+        yield block
+
+
+def _picture(window: Window, spec: SpectrogramSpec) -> NDArray[np.float32]:
+    energy = power(window.samples, window.sample_rate, spec)
+    # A sample that is no number makes its whole spectrum so; this is far cheaper to test than the samples.
+    if not np.isfinite(energy).all():
+        _refuse_samples(window)
+    return picture(energy, noise_floor(energy, window.sample_rate, spec), spec)
+
+
+def _refuse_samples(window: Window) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = np.flatnonzero(~np.isfinite(np.abs(window.samples) ** 2))
+    where = window.sample_start + int(bad[0]) if len(bad) else window.sample_start
+    raise StreamError(
+        f"sample {where} is NaN, infinite or too large to square; the samples must be finite complex numbers: "
+        "check the sender's item type, or cut the recording there"
+    )
+
+
+def _infer(engine: Engine, batch: list[_Prepared], spec: SpectrogramSpec) -> list[NDArray[np.float32]]:
+    """Class probabilities of every window: (step, bin, class) each."""
+    inputs = [tiles(prepared.picture, spec) for prepared in batch]
+    widths = [np.full(len(i), bin_width_feature(p.window.sample_rate, spec)) for i, p in zip(inputs, batch, strict=True)]
+    outputs = engine.infer(np.concatenate(inputs), np.concatenate(widths).astype(np.float32))
+    ends = np.cumsum([len(i) for i in inputs])
+    return [
+        join_tiles(part, prepared.picture.shape[1], spec)[: len(prepared.picture)]
+        for part, prepared in zip(np.split(outputs, ends[:-1]), batch, strict=True)
+    ]
+
+
+def _mask(window: Window, probabilities: NDArray[np.float32]) -> Mask:
+    return Mask(probabilities, window.sample_start, len(window.samples), window.sample_rate, window.frequency)
+
+
+def _waiting(items: Iterator[Item], most: int) -> Iterator[list[Item]]:
+    """Produce items in a thread, a bounded number ahead, and yield those that are ready, at least one, as a batch.
+
+    What the producer raises reaches the caller, after the items before it.
+    """
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(2 * most)
+    stop = threading.Event()
+
+    def put(item: Item | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # reaches the caller below
+            put(error)
+
+    producer = threading.Thread(target=produce, name="rfvit-spectrogram", daemon=True)
+    producer.start()
+    try:
+        last: BaseException | None = None
+        running = True
+        while running:
+            batch: list[Item] = []
+            item = ready.get()
+            while True:
+                if item is None or isinstance(item, BaseException):
+                    last, running = item, False
+                    break
+                batch.append(item)
+                if len(batch) == most or ready.empty():
+                    break
+                item = ready.get_nowait()
+            if batch:
+                yield batch
+        if last is not None:
+            raise last
+    finally:
+        stop.set()
+        producer.join(timeout=5)

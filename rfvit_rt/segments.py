@@ -1,0 +1,692 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks to what a user wants to read: overlaps stitched, pixels gathered to boxes, recurring boxes to emissions.
+
+Three stages, each a generator or fed one item at a time, each in constant memory however long the stream is:
+
+``stitch``
+    Overlapping masks of a stream become consecutive ones.
+``annotate``
+    Class probabilities become labelled boxes in absolute sample index and Hz.
+``EmissionTracker``
+    Boxes that recur in one band become one emission with its first and last appearance and its duty cycle.
+
+A *segment* here is a stretch of stream without a gap, a retune or a change of sample rate. Nothing is averaged and no
+box is joined across the border of a segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from rfvit_rt.datatypes import Annotation, Emission, Mask
+
+BLOCK_STEPS = 128  # boxes are grown in blocks of this many steps, counted from the segment's start: 20 ms at 156.25 us
+FAR = 1 << 30  # further away, in steps or bins, than any closing tolerance
+
+
+# --- overlapping masks to consecutive masks -----------------------------------------------------------------------
+
+
+def stitch(masks: Iterable[Mask]) -> Iterator[Mask]:
+    """Average overlapping masks and yield consecutive ones that do not overlap.
+
+    In an overlap the probabilities are averaged with weights that fall linearly towards a window's first and last
+    step, where the model sees least context: the weight of step i of n is ``min(i + 1, n - i)``, never zero.
+
+    Steps lie on a grid that begins at the segment's first sample; its step length, a fraction of samples if need be
+    (312.5 at 2 MS/s), is that of the segment's first mask. Every window is laid on the nearest step of the grid,
+    reckoned from the segment's first sample, so no pixel moves by more than half a step and errors do not add up.
+    Only a window anchored to the end of its segment moves at all. A segment's first and last position are exact.
+
+    Parameters
+    ----------
+    masks : iterable of Mask
+        In order of ``sample_start``. A mask that does not overlap the one before it, or differs from it in
+        frequency, sample rate or number of bins, begins a new segment.
+
+    Yields
+    ------
+    Mask
+        Consecutive stretches, each as soon as no later window can change it.
+    """
+    overlap: _Overlap | None = None
+    for mask in masks:
+        if mask.step_count == 0:
+            continue
+        if overlap is not None and not overlap.reaches(mask):
+            yield overlap.rest()
+            overlap = None
+        if overlap is None:
+            overlap = _Overlap(mask)
+        else:
+            finished = overlap.before(mask)
+            if finished is not None:
+                yield finished
+        overlap.add(mask)
+    if overlap is not None:
+        yield overlap.rest()
+
+
+class _Overlap:
+    """The weighted sum of those masks of one segment that later masks may still overlap."""
+
+    def __init__(self, first: Mask) -> None:
+        self.origin = first.sample_start
+        self.step = Fraction(first.sample_count, first.step_count)
+        self.last = first
+        self.sample_end = first.sample_start
+        self.done = 0  # grid steps yielded so far; the sums begin with the next one
+        self.total = np.zeros((0, *first.probabilities.shape[1:]), np.float32)
+        self.weight = np.zeros(0, np.float32)
+
+    def reaches(self, mask: Mask) -> bool:
+        return (
+            self.last.sample_start <= mask.sample_start < self.sample_end
+            and mask.frequency == self.last.frequency
+            and mask.sample_rate == self.last.sample_rate
+            and mask.probabilities.shape[1:] == self.last.probabilities.shape[1:]
+        )
+
+    def add(self, mask: Mask) -> None:
+        at = self._grid_step(mask) - self.done
+        missing = at + mask.step_count - len(self.weight)
+        if missing > 0:
+            self.total = np.concatenate([self.total, np.zeros((missing, *self.total.shape[1:]), np.float32)])
+            self.weight = np.concatenate([self.weight, np.zeros(missing, np.float32)])
+        rising = np.arange(1, mask.step_count + 1, dtype=np.float32)
+        weight = np.minimum(rising, rising[::-1])
+        self.total[at : at + mask.step_count] += weight[:, None, None] * mask.probabilities
+        self.weight[at : at + mask.step_count] += weight
+        self.sample_end = max(self.sample_end, mask.sample_start + mask.sample_count)
+        self.last = mask
+
+    def before(self, mask: Mask) -> Mask | None:
+        """Take out the steps that end before `mask` begins."""
+        steps = self._grid_step(mask) - self.done
+        return self._take(steps, self._position(self.done + steps)) if steps else None
+
+    def rest(self) -> Mask:
+        """Take out all that is left; it ends where the segment's samples end."""
+        return self._take(len(self.weight), self.sample_end)
+
+    def _take(self, steps: int, sample_end: int) -> Mask:
+        start = self._position(self.done)
+        probabilities: NDArray[np.float32] = np.divide(self.total[:steps], self.weight[:steps, None, None])
+        finished = Mask(
+            probabilities=probabilities,
+            sample_start=start,
+            sample_count=sample_end - start,
+            sample_rate=self.last.sample_rate,
+            frequency=self.last.frequency,
+        )
+        self.total = self.total[steps:]
+        self.weight = self.weight[steps:]
+        self.done += steps
+        return finished
+
+    def _grid_step(self, mask: Mask) -> int:
+        return floor((mask.sample_start - self.origin) / self.step + Fraction(1, 2))
+
+    def _position(self, step: int) -> int:
+        return min(self.origin + floor(step * self.step + Fraction(1, 2)), self.sample_end)
+
+
+# --- probabilities to boxes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How pixels are gathered to boxes.
+
+    A pixel carries a label where that label is the likeliest of all but background and has at least the probability
+    `stay`. Labelled pixels are closed over gaps in time, then in frequency; what touches is one region. A region
+    counts if at least one of its pixels reaches the probability `enter`.
+
+    Attributes
+    ----------
+    enter : float
+        Probability that begins a region, 0 to 1.
+    stay : float
+        Probability that continues one, 0 to 1.
+    time_gap : float
+        Longest silence inside a region in s. The default joins an LTE carrier's subframes, TDD uplink included;
+        NR's SSB bursts, 20 ms apart, stay boxes of their own and meet again in an emission.
+    frequency_gap : float
+        Widest empty band inside a region in Hz. Neighbouring carriers' guard bands are wider, from 3 MHz LTE on.
+    frequency_gap_bins : int
+        The same in bins, for spectra whose bins are wide; the larger of the two holds.
+    min_duration : float
+        Boxes shorter than this are dropped, in s.
+    min_bandwidth : float
+        Boxes narrower than this are dropped, in Hz. The default is one resource block of LTE.
+    min_pixels : int
+        Boxes with fewer labelled pixels are dropped.
+    min_confidence : float
+        Boxes of a lower mean probability are dropped, 0 to 1.
+    edge_share : float
+        A bin belongs to a box if it is labelled at least this share as often as the box's typical bin, 0 to 1.
+    max_duration : float
+        A region that lasts longer is given out in pieces of this length, in s, so that an endless carrier is
+        reported while it lasts. Rounded to whole blocks of `BLOCK_STEPS` steps, at least one.
+    """
+
+    enter: float = 0.6
+    stay: float = 0.4
+    time_gap: float = 6e-3
+    frequency_gap: float = 400e3
+    frequency_gap_bins: int = 2
+    min_duration: float = 150e-6
+    min_bandwidth: float = 180e3
+    min_pixels: int = 16
+    min_confidence: float = 0.5
+    edge_share: float = 0.15
+    max_duration: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("enter", "stay", "min_confidence", "edge_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if self.stay > self.enter:
+            raise ValueError(f"stay is {self.stay}, above enter, {self.enter}; expected at most that")
+        for name in ("time_gap", "frequency_gap", "frequency_gap_bins", "min_duration", "min_bandwidth"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if not self.max_duration > 0:
+            raise ValueError(f"max_duration is {self.max_duration}; expected more than 0")
+
+
+DEFAULT_SETTINGS = SegmentSettings()
+
+
+def annotate(
+    masks: Iterable[Mask], labels: Sequence[str], settings: SegmentSettings = DEFAULT_SETTINGS
+) -> Iterator[Annotation]:
+    """Gather labelled pixels to boxes in absolute sample index and Hz.
+
+    A region (see `SegmentSettings`) becomes a box over the bins that are labelled often enough: each at least
+    `edge_share` times as often as the typical bin, the one in which the median labelled pixel lies. So stray pixels
+    neither widen a box nor tie two carriers together: where a region falls apart into bands further apart than the
+    frequency tolerance, each band is a box of its own. A box lasts from the first to the last labelled pixel of
+    those bins.
+
+    The result does not depend on how the stream is cut into masks (positions may differ by one sample where a step
+    is not a whole number of samples). A box is given out once nothing later can change it: at most about one block
+    plus twice the time tolerance after its end, and an endless one every `max_duration`; its pieces abut.
+
+    Parameters
+    ----------
+    masks : iterable of Mask
+        Consecutive ones that do not overlap, as `stitch` yields them. A gap, a retune or a change of rate ends all
+        boxes.
+    labels : sequence of str
+        Name of every class; the first is background.
+    settings : SegmentSettings
+        Thresholds and tolerances.
+
+    Yields
+    ------
+    Annotation
+        In order of their ends, roughly; those that become final together in order of ``sample_start``. Edges are in
+        Hz, absolute where the centre frequency is known, else relative to the centre.
+
+    Raises
+    ------
+    ValueError
+        If a mask has another number of classes than there are labels.
+    """
+    segment: _Segment | None = None
+    for mask in masks:
+        if mask.probabilities.shape[2] != len(labels):
+            raise ValueError(f"a mask has {mask.probabilities.shape[2]} classes; the labels are {list(labels)}")
+        if mask.step_count == 0:
+            continue
+        if segment is not None and not segment.reaches(mask):
+            yield from segment.finish()
+            segment = None
+        if segment is None:
+            segment = _Segment(mask, labels, settings)
+        segment.add(mask)
+        yield from segment.grow()
+    if segment is not None:
+        yield from segment.finish()
+
+
+class _Segment:
+    """Regions of all labels in one segment, grown block by block.
+
+    Blocks are counted from the segment's start, so the cutting of the stream into masks leaves no trace. A block is
+    grown once the steps that its gaps may be closed by, `time_gap` more, are there as well.
+    """
+
+    def __init__(self, first: Mask, labels: Sequence[str], settings: SegmentSettings) -> None:
+        step_duration = first.sample_count / first.step_count / first.sample_rate
+        bins = first.probabilities.shape[1]
+        self.last = first
+        self.labels = labels
+        self.settings = settings
+        self.time_gap = round(settings.time_gap / step_duration)
+        self.frequency_gap = max(settings.frequency_gap_bins, round(settings.frequency_gap / first.bin_width))
+        max_blocks = max(1, round(settings.max_duration / step_duration / BLOCK_STEPS))
+        self.growers = [_Grower(bins, self.time_gap, self.frequency_gap, max_blocks) for _ in range(len(labels) - 1)]
+        self.label = np.zeros((0, bins), np.uint8)  # 0 where no label reaches `stay`
+        self.probability = np.zeros((0, bins), np.float32)
+        self.bounds = np.zeros((0, 2), np.int64)  # first sample of a step and the one past its last
+
+    def reaches(self, mask: Mask) -> bool:
+        last = self.last
+        # One sample of slack: where a window is not a whole number of samples, its ends are rounded.
+        return (
+            abs(mask.sample_start - last.sample_start - last.sample_count) <= 1
+            and mask.frequency == last.frequency
+            and mask.sample_rate == last.sample_rate
+            and mask.probabilities.shape[1:] == last.probabilities.shape[1:]
+        )
+
+    def add(self, mask: Mask) -> None:
+        # One class after the other: several times faster than argmax along so short an axis.
+        probability = np.zeros(mask.probabilities.shape[:2], np.float32)
+        label = np.zeros(mask.probabilities.shape[:2], np.uint8)
+        for number in range(1, len(self.labels)):
+            likelier = mask.probabilities[:, :, number] > probability
+            np.copyto(probability, mask.probabilities[:, :, number], where=likelier)
+            np.copyto(label, np.uint8(number), where=likelier)
+        label[probability < self.settings.stay] = 0
+        edges = np.arange(mask.step_count + 1, dtype=np.int64)
+        edges = (2 * edges * mask.sample_count + mask.step_count) // (2 * mask.step_count) + mask.sample_start
+        self.label = np.concatenate([self.label, label])
+        self.probability = np.concatenate([self.probability, probability])
+        self.bounds = np.concatenate([self.bounds, np.stack([edges[:-1], edges[1:]], axis=1)])
+        self.last = mask
+
+    def grow(self) -> Iterator[Annotation]:
+        while len(self.label) >= BLOCK_STEPS + self.time_gap:
+            yield from self._grow_block(BLOCK_STEPS)
+
+    def finish(self) -> Iterator[Annotation]:
+        while len(self.label):
+            yield from self._grow_block(min(BLOCK_STEPS, len(self.label)))
+        yield from self._annotations([grower.finish() for grower in self.growers])
+
+    def _grow_block(self, steps: int) -> Iterator[Annotation]:
+        finished = []
+        for number, grower in enumerate(self.growers, start=1):
+            labelled = self.label[: steps + self.time_gap] == number
+            certain = self.probability[:steps] >= self.settings.enter
+            finished.append(grower.grow(labelled, certain, self.probability[:steps], self.bounds[:steps]))
+        self.label = self.label[steps:]
+        self.probability = self.probability[steps:]
+        self.bounds = self.bounds[steps:]
+        yield from self._annotations(finished)
+
+    def _annotations(self, finished: Sequence[_Regions]) -> Iterator[Annotation]:
+        boxes = [
+            annotation
+            for label, regions in zip(self.labels[1:], finished, strict=True)
+            for region in range(len(regions.age))
+            for annotation in self._boxes(label, regions, region)
+        ]
+        yield from sorted(boxes, key=lambda box: (box.sample_start, box.freq_lower_edge, box.label))
+
+    def _boxes(self, label: str, regions: _Regions, region: int) -> Iterator[Annotation]:
+        mask, settings = self.last, self.settings
+        pixels = regions.pixels[region]
+        continued = bool(regions.continued[region])  # the end of a long box may be as short as it likes
+        for band in _bands(pixels, settings.edge_share, self.frequency_gap):
+            box = slice(int(band[0]), int(band[-1]) + 1)
+            labelled = int(pixels[box].sum())
+            start, end = int(regions.first[region, band].min()), int(regions.last[region, band].max())
+            confidence = float(regions.probability[region, box].sum()) / labelled
+            bandwidth = (box.stop - box.start) * mask.bin_width
+            long_enough = (
+                end - start >= settings.min_duration * mask.sample_rate
+                and labelled >= settings.min_pixels
+                and regions.certain[region, box].any()
+            )
+            if not (long_enough or continued):
+                continue
+            if bandwidth < settings.min_bandwidth or confidence < settings.min_confidence:
+                continue
+            lowest = (mask.frequency or 0.0) - mask.sample_rate / 2
+            yield Annotation(
+                label=label,
+                sample_start=start,
+                sample_count=end - start,
+                freq_lower_edge=lowest + box.start * mask.bin_width,
+                freq_upper_edge=lowest + box.stop * mask.bin_width,
+                confidence=min(confidence, 1.0),
+                sample_rate=mask.sample_rate,
+                frequency=mask.frequency,
+            )
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """What is known of some regions of one label, bin by bin.
+
+    Attributes
+    ----------
+    pixels, certain : (region, bin) int64
+        Labelled pixels, and those of them that reach `enter`.
+    probability : (region, bin) float64
+        Sum of the labelled pixels' probabilities.
+    first, last : (region, bin) int64
+        Position of the first labelled sample, and the one past the last.
+    age : (region,) int64
+        Blocks since the region, or the present piece of it, began.
+    continued : (region,) bool
+        Whether a piece of it was given out before.
+    """
+
+    pixels: NDArray[np.int64]
+    certain: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    age: NDArray[np.int64]
+    continued: NDArray[np.bool_]
+
+    @classmethod
+    def empty(cls, count: int, bins: int) -> _Regions:
+        shape = (count, bins)
+        return cls(
+            pixels=np.zeros(shape, np.int64),
+            certain=np.zeros(shape, np.int64),
+            probability=np.zeros(shape),
+            first=np.full(shape, np.iinfo(np.int64).max),
+            last=np.full(shape, np.iinfo(np.int64).min),
+            age=np.zeros(count, np.int64),
+            continued=np.zeros(count, np.bool_),
+        )
+
+    def take(self, which: NDArray[np.bool_]) -> _Regions:
+        """Copy the regions where `which` holds."""
+        return _Regions(
+            self.pixels[which],
+            self.certain[which],
+            self.probability[which],
+            self.first[which],
+            self.last[which],
+            self.age[which],
+            self.continued[which],
+        )
+
+    def merge(self, older: _Regions, into: NDArray[np.integer]) -> None:
+        """Take up older regions, number i of them into region ``into[i]`` of these."""
+        np.add.at(self.pixels, into, older.pixels)
+        np.add.at(self.certain, into, older.certain)
+        np.add.at(self.probability, into, older.probability)
+        np.minimum.at(self.first, into, older.first)
+        np.maximum.at(self.last, into, older.last)
+        np.maximum.at(self.age, into, older.age)
+        np.logical_or.at(self.continued, into, older.continued)
+
+    def count(
+        self,
+        region: NDArray[np.integer],
+        labelled: NDArray[np.bool_],
+        certain: NDArray[np.bool_],
+        probability: NDArray[np.float32],
+        bounds: NDArray[np.int64],
+    ) -> None:
+        """Take up a block's labelled pixels, each into the region whose number `region` holds at its place."""
+        size, shape = self.pixels.size, self.pixels.shape
+        pixel = np.flatnonzero(labelled)
+        step, at_bin = np.divmod(pixel, shape[1])  # steps ascend: of a place assigned twice, the later one stays
+        place = region.reshape(-1)[pixel] * shape[1] + at_bin
+        self.pixels[:] += np.bincount(place, minlength=size).reshape(shape)
+        self.certain[:] += np.bincount(place[certain.reshape(-1)[pixel]], minlength=size).reshape(shape)
+        self.probability[:] += np.bincount(place, probability.reshape(-1)[pixel], size).reshape(shape)
+        first = np.full(size, np.iinfo(np.int64).max)
+        first[place[::-1]] = bounds[step[::-1], 0]
+        np.minimum(self.first, first.reshape(shape), out=self.first)
+        self.last.reshape(-1)[place] = bounds[step, 1]
+
+
+class _Grower:
+    """Regions of one label that may still grow."""
+
+    def __init__(self, bins: int, time_gap: int, frequency_gap: int, max_blocks: int) -> None:
+        self.time_gap = time_gap
+        self.frequency_gap = frequency_gap
+        self.max_blocks = max_blocks
+        self.open = _Regions.empty(0, bins)
+        self.edge = np.full(bins, -1)  # number of the open region that a bin's last step belongs to, or -1
+        self.last_labelled = np.full(bins, -FAR)  # step of every bin's last labelled pixel, against the next block
+
+    def grow(
+        self,
+        labelled: NDArray[np.bool_],
+        certain: NDArray[np.bool_],
+        probability: NDArray[np.float32],
+        bounds: NDArray[np.int64],
+    ) -> _Regions:
+        """Grow by a block, ``len(bounds)`` steps; `labelled` shows `time_gap` steps more where there are any.
+
+        Returns
+        -------
+        _Regions
+            Those that ended in the block, and pieces of those that last too long.
+        """
+        steps, bins = len(bounds), labelled.shape[1]
+        if not len(self.open.age) and not labelled[:steps].any():
+            self.last_labelled = np.maximum(self.last_labelled - steps, -FAR)
+            return self.open
+        closed = _close(labelled.T, self.time_gap, self.last_labelled)[:, :steps].T
+        closed = _close(closed, self.frequency_gap, np.full(steps, -FAR))
+        labelled = labelled[:steps]
+        self._note_last(labelled)
+
+        pieces, count = ndimage.label(closed)
+        group = _link(self.edge, pieces[0], len(self.open.age), count)
+        regions = _Regions.empty(int(group.max(initial=-1)) + 1, bins)
+        regions.merge(self.open, group[: len(self.open.age)])
+        # Not a piece: number -1, which takes the last entry.
+        number = np.append(group[len(self.open.age) :], -1)[pieces - 1]
+        regions.count(number, labelled, certain, probability, bounds)
+        regions.age[:] += 1
+        return self._part(regions, number[-1], int(bounds[-1, 1]))
+
+    def finish(self) -> _Regions:
+        """Give out the regions that are still open; the segment has ended."""
+        return self.open
+
+    def _note_last(self, labelled: NDArray[np.bool_]) -> None:
+        steps = len(labelled)
+        latest = steps - 1 - labelled[::-1].argmax(axis=0)
+        self.last_labelled = np.maximum(np.where(labelled.any(axis=0), latest, self.last_labelled) - steps, -FAR)
+
+    def _part(self, regions: _Regions, edge: NDArray[np.integer], position: int) -> _Regions:
+        """Keep open what reaches the block's last step; give out the rest and the present pieces of long regions."""
+        is_open = np.zeros(len(regions.age), np.bool_)
+        is_open[edge[edge >= 0]] = True
+        is_long = is_open & (regions.age >= self.max_blocks)
+        at_bin = np.flatnonzero(edge >= 0)
+        at_bin = at_bin[is_long[edge[at_bin]]]
+        regions.last[edge[at_bin], at_bin] = position  # so that the pieces of a long region abut
+        finished = regions.take(~is_open | is_long)
+
+        fresh = _Regions.empty(len(regions.age), regions.pixels.shape[1])
+        fresh.merge(regions.take(is_open & ~is_long), np.flatnonzero(is_open & ~is_long))
+        fresh.continued[is_long] = True
+        fresh.first[edge[at_bin], at_bin] = position
+        self.open = fresh.take(is_open)
+        renumbered = np.append(np.where(is_open, np.cumsum(is_open) - 1, -1), -1)
+        self.edge = renumbered[edge]
+        return finished
+
+
+def _close(labelled: NDArray[np.bool_], gap: int, last: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Fill gaps of at most `gap` in every row; `last` is each row's last labelled place before it, below 0."""
+    rows, width = labelled.shape
+    flat = np.ascontiguousarray(labelled).reshape(-1)
+    place = np.flatnonzero(flat)
+    silence = np.diff(place) - 1
+    short = np.flatnonzero((silence > 0) & (silence <= gap))
+    begin, end = place[short], place[short + 1]
+    same_row = begin // width == end // width
+    # The gap at a row's start, if what went before is near enough.
+    row, first = np.unique(place // width, return_index=True)
+    opening = place[first] - row * width
+    near = opening - last[row] - 1 <= gap
+    change = np.zeros(rows * width + 1, np.int8)
+    change[begin[same_row]] += 1
+    change[end[same_row]] -= 1
+    change[row[near] * width] += 1
+    change[row[near] * width + opening[near]] -= 1
+    filled = np.cumsum(change[:-1], dtype=np.int8).view(np.bool_)
+    return (filled | flat).reshape(rows, width)
+
+
+def _link(edge: NDArray[np.integer], first_step: NDArray[np.integer], older: int, count: int) -> NDArray[np.integer]:
+    """Number what touches: `older` regions before the block, `edge` at its border, and `count` pieces in it.
+
+    Returns
+    -------
+    (older + count,) int
+        The number of the region that each is now part of.
+    """
+    root = list(range(older + count))
+
+    def find(item: int) -> int:
+        while root[item] != item:
+            item = root[item]
+        return item
+
+    touching = (edge >= 0) & (first_step > 0)
+    for region, piece in sorted(set(zip(edge[touching].tolist(), first_step[touching].tolist(), strict=True))):
+        root[find(older + piece - 1)] = find(region)
+    return np.unique([find(item) for item in range(older + count)], return_inverse=True)[1]
+
+
+def _bands(pixels: NDArray[np.int64], edge_share: float, gap: int) -> list[NDArray[np.integer]]:
+    """Bins that are labelled often enough, cut where more than `gap` others lie between."""
+    ascending = np.sort(pixels)
+    running = np.cumsum(ascending)
+    if not running[-1]:
+        return []
+    typical = ascending[np.searchsorted(running, running[-1] / 2)]
+    busy = np.flatnonzero((pixels > 0) & (pixels >= edge_share * typical))
+    return np.split(busy, np.flatnonzero(np.diff(busy) > gap + 1) + 1)
+
+
+# --- boxes to emissions -------------------------------------------------------------------------------------------
+
+MIN_BAND_OVERLAP = 0.5  # intersection over union of two bands that are taken for one
+OPEN_INTERVALS = 64  # intervals kept apart per emission, to place annotations that come late
+
+
+class EmissionTracker:
+    """Recurring annotations of one label in one band, as emissions.
+
+    An annotation joins the emission of its label whose band overlaps its own most, if intersection over union is at
+    least `min_overlap`; else it begins one. An emission's band is the mean of its annotations', weighted by their
+    durations. Pieces of one long box (`SegmentSettings.max_duration`) count as bursts of their own.
+
+    Memory grows with the number of emissions, not of annotations. The duty cycle counts time covered by several
+    annotations once; that is exact as long as an annotation comes at most `OPEN_INTERVALS` separate intervals late.
+
+    Parameters
+    ----------
+    min_overlap : float
+        Intersection over union from which two bands are one, 0 to 1.
+    """
+
+    def __init__(self, min_overlap: float = MIN_BAND_OVERLAP) -> None:
+        self.min_overlap = min_overlap
+        self._tracks: list[_Track] = []
+
+    def add(self, annotation: Annotation) -> None:
+        """Take up one annotation."""
+        overlap, track = max(
+            ((track.overlap(annotation), track) for track in self._tracks),
+            key=lambda item: item[0],
+            default=(0.0, None),
+        )
+        if track is None or overlap < self.min_overlap or overlap == 0:
+            track = _Track(annotation)
+            self._tracks.append(track)
+        track.add(annotation)
+
+    def emissions(self) -> list[Emission]:
+        """Give all emissions so far, in order of label and band."""
+        emissions = [track.emission() for track in self._tracks]
+        return sorted(emissions, key=lambda e: (e.label, e.freq_lower_edge, e.freq_upper_edge, e.first_seen))
+
+
+def track_emissions(annotations: Iterable[Annotation], min_overlap: float = MIN_BAND_OVERLAP) -> list[Emission]:
+    """Gather recurring annotations to emissions; see `EmissionTracker`."""
+    tracker = EmissionTracker(min_overlap)
+    for annotation in annotations:
+        tracker.add(annotation)
+    return tracker.emissions()
+
+
+class _Track:
+    """Running sums of one emission."""
+
+    def __init__(self, first: Annotation) -> None:
+        self.label = first.label
+        self.is_absolute = first.frequency is not None
+        self.lower, self.upper = first.freq_lower_edge, first.freq_upper_edge
+        self.first_seen, self.last_seen = first.sample_start, first.sample_end
+        self.burst_count = 0
+        self.duration = 0.0
+        self.confidence = 0.0  # sum, weighted by duration
+        self.covered = 0  # samples before `folded`
+        self.folded = first.sample_start
+        self.intervals: list[tuple[int, int]] = []  # apart from each other, ascending, all after `folded`
+
+    def overlap(self, annotation: Annotation) -> float:
+        """Intersection over union of the bands; 0 for another label or another kind of frequency."""
+        if annotation.label != self.label or (annotation.frequency is not None) != self.is_absolute:
+            return 0.0
+        shared = min(self.upper, annotation.freq_upper_edge) - max(self.lower, annotation.freq_lower_edge)
+        union = max(self.upper, annotation.freq_upper_edge) - min(self.lower, annotation.freq_lower_edge)
+        return shared / union if shared > 0 else 0.0
+
+    def add(self, annotation: Annotation) -> None:
+        duration = annotation.sample_count / annotation.sample_rate
+        self.duration += duration
+        share = duration / self.duration
+        self.lower += share * (annotation.freq_lower_edge - self.lower)
+        self.upper += share * (annotation.freq_upper_edge - self.upper)
+        self.confidence += duration * annotation.confidence
+        self.burst_count += 1
+        self.first_seen = min(self.first_seen, annotation.sample_start)
+        self.last_seen = max(self.last_seen, annotation.sample_end)
+        self._cover(annotation.sample_start, annotation.sample_end)
+
+    def _cover(self, start: int, end: int) -> None:
+        if not self.covered:
+            self.folded = min(self.folded, start)
+        start = max(start, self.folded)
+        if end <= start:
+            return
+        apart = [interval for interval in self.intervals if interval[1] < start or interval[0] > end]
+        joined = [interval for interval in self.intervals if not (interval[1] < start or interval[0] > end)]
+        bounds = [*joined, (start, end)]
+        self.intervals = sorted([*apart, (min(b[0] for b in bounds), max(b[1] for b in bounds))])
+        if len(self.intervals) > OPEN_INTERVALS:
+            oldest = self.intervals.pop(0)
+            self.covered += oldest[1] - oldest[0]
+            self.folded = oldest[1]
+
+    def emission(self) -> Emission:
+        covered = self.covered + sum(end - start for start, end in self.intervals)
+        return Emission(
+            label=self.label,
+            freq_lower_edge=self.lower,
+            freq_upper_edge=self.upper,
+            first_seen=self.first_seen,
+            last_seen=self.last_seen,
+            burst_count=self.burst_count,
+            duty_cycle=covered / (self.last_seen - self.first_seen),
+            confidence=self.confidence / self.duration,
+        )

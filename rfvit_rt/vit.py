@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Vision Transformer in torch: an encoder over patches of a picture, and a head that labels every pixel.
+
+Imported by ``training/`` and ``engines/pytorch.py`` alone; the runtime reads the exported ONNX file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfvit_rt.errors import ModelError
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Geometry of the network.
+
+    Attributes
+    ----------
+    n_steps, n_bins : int
+        Time steps and frequency bins of a picture, as in :class:`rfvit_rt.spectrogram.SpectrogramSpec`.
+    n_classes : int
+        Labels of a pixel.
+    patch : int
+        Side of a square patch in pixels.
+    width, depth, heads, mlp_ratio : int
+        Features of a token, blocks, attention heads, and hidden over outer width of a block's MLP.
+
+    Raises
+    ------
+    ModelError
+        If the numbers do not divide as the network needs.
+    """
+
+    n_steps: int
+    n_bins: int
+    n_classes: int
+    patch: int = 16
+    width: int = 192
+    depth: int = 8
+    heads: int = 3
+    mlp_ratio: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads) < 1:
+            raise ModelError(f"a network has positive sizes only, got {self}")
+        if self.patch % 2 or self.n_steps % self.patch or self.n_bins % self.patch:
+            raise ModelError(
+                f"patches of {self.patch} do not tile a picture of {self.n_steps} x {self.n_bins}; "
+                "choose an even patch that divides both"
+            )
+        if self.width % self.heads or self.width % 4:
+            raise ModelError(f"width {self.width} must be a multiple of 4 and of the {self.heads} heads")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along time and along frequency."""
+        return self.n_steps // self.patch, self.n_bins // self.patch
+
+
+def patches(pictures: Tensor, patch: int) -> Tensor:
+    """Cut (batch, step, bin) pictures into (batch, token, patch * patch), time-major."""
+    batch, steps, bins = pictures.shape
+    cut = pictures.reshape(batch, steps // patch, patch, bins // patch, patch).transpose(2, 3)
+    return cut.reshape(batch, -1, patch * patch)
+
+
+def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Fixed positions: half of the features for time, half for frequency, each sines and cosines.
+
+    Wavelengths run from 2π to 10,000 · 2π patches (Vaswani et al. 2017, section 3.5).
+
+    Returns
+    -------
+    (token, width) float32
+    """
+    scales = 10_000.0 ** -(torch.arange(width // 4) / (width // 4))
+    time, frequency = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    angles = torch.stack([time.reshape(-1, 1) * scales, frequency.reshape(-1, 1) * scales], dim=1)  # (token, 2, width/4)
+    return torch.cat([angles.sin(), angles.cos()], dim=2).reshape(-1, width)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: tokens (batch, token, width) to the same."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.expand = nn.Linear(width, mlp_ratio * width)
+        self.contract = nn.Linear(mlp_ratio * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        tokens = tokens + self.attend(self.norm1(tokens))
+        return tokens + self.contract(F.gelu(self.expand(self.norm2(tokens))))
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Multi-head self-attention."""
+        batch, count, width = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, head, token, feature)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.project(mixed.transpose(1, 2).reshape(batch, count, width))
+
+
+class Encoder(nn.Module):
+    """Pictures and bin widths to tokens; on a subset of the patches where only some are visible."""
+
+    positions: Tensor
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.patch = config.patch
+        self.embed = nn.Linear(config.patch**2, config.width)
+        # The physical scale decides what a pattern can be: an LTE frame looks different at every bin width.
+        self.bin_width = nn.Sequential(nn.Linear(1, config.width), nn.GELU(), nn.Linear(config.width, config.width))
+        self.register_buffer("positions", sincos_positions(config.grid, config.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        initialise(self)
+
+    def forward(self, pictures: Tensor, bin_widths: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode.
+
+        Parameters
+        ----------
+        pictures : (batch, n_steps, n_bins) float32
+        bin_widths : (batch,) float32
+            As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
+        visible : (batch, kept) int64, optional
+            Tokens to encode; all where not given.
+
+        Returns
+        -------
+        (batch, token or kept, width) float32
+        """
+        cut, positions = patches(pictures, self.patch), self.positions
+        if visible is not None:
+            cut = cut.gather(1, visible[:, :, None].expand(-1, -1, cut.shape[2]))
+            positions = positions[visible]
+        tokens = self.embed(cut) + positions + self.bin_width(bin_widths[:, None])[:, None]
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+
+class SegmentationHead(nn.Module):
+    """Tokens and the picture itself to class logits of every pixel.
+
+    All convolutions run at half resolution, where they cost a fraction of the encoder. The picture's own pixels, four to a
+    place, join there, so that the edges are as sharp as the input's and need not pass through the tokens.
+    """
+
+    features = 16
+    hidden = 24
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.grid = config.grid
+        self.half = config.patch // 2
+        self.unfold = nn.Linear(config.width, self.half**2 * self.features)
+        self.mix = nn.Conv2d(self.features + 4, self.hidden, 3, padding=1)
+        self.classify = nn.Conv2d(self.hidden, 4 * config.n_classes, 3, padding=1)
+        initialise(self)
+
+    def forward(self, tokens: Tensor, pictures: Tensor) -> Tensor:
+        """Label.
+
+        Parameters
+        ----------
+        tokens : (batch, token, width) float32
+        pictures : (batch, n_steps, n_bins) float32
+
+        Returns
+        -------
+        (batch, class, n_steps, n_bins) float32
+            Logits.
+        """
+        (rows, columns), half = self.grid, self.half
+        unfolded = self.unfold(tokens).reshape(-1, rows, columns, half, half, self.features).transpose(2, 3)
+        coarse = unfolded.reshape(-1, rows * half, columns * half, self.features).permute(0, 3, 1, 2)
+        fine = F.pixel_unshuffle(pictures[:, None], 2)
+        mixed = F.gelu(self.mix(torch.cat([coarse, fine], dim=1)))
+        return F.pixel_shuffle(self.classify(mixed), 2)
+
+
+class Segmenter(nn.Module):
+    """The whole network: pictures and bin widths to class logits of every pixel."""
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.head = SegmentationHead(config)
+
+    def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:
+        """Label (batch, n_steps, n_bins) pictures with (batch,) bin widths: (batch, class, n_steps, n_bins) logits."""
+        return self.head(self.encoder(pictures, bin_widths), pictures)
+
+
+class Probabilities(nn.Module):
+    """A segmenter as it ships: (batch, n_steps, n_bins, class) probabilities in place of logits."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:  # noqa: D102
+        return self.segmenter(pictures, bin_widths).softmax(dim=1).permute(0, 2, 3, 1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw linear and convolution weights: Xavier for linear layers, as the MAE paper does; biases start at zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+        if isinstance(part, nn.Linear | nn.Conv2d) and part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of samples → model windows. Windows restart at every gap, retune and change of rate, and never bridge one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfvit_rt.datatypes import IQBlock, Window
+from rfvit_rt.spectrogram import SpectrogramSpec
+
+
+def windows(blocks: Iterable[IQBlock], spec: SpectrogramSpec, hop_steps: int) -> Iterator[Window]:
+    """Cut a stream into overlapping windows.
+
+    Within an uninterrupted segment, window ``k`` starts ``round(k * hop_steps * step_length)`` samples after the segment. The last
+    window of a segment is moved back to end with it, so that it is full too; only a segment shorter than a window gives a
+    short one, and less than one time step is left out.
+
+    Parameters
+    ----------
+    blocks : iterable of IQBlock
+        In stream order; any sizes.
+    spec : SpectrogramSpec
+    hop_steps : int
+        Time steps from one window's start to the next one's, at most ``spec.n_steps``.
+
+    Yields
+    ------
+    Window
+
+    Raises
+    ------
+    SpecMismatch
+        If a block's sample rate does not fit the spec.
+    """
+    if not 0 < hop_steps <= spec.n_steps:
+        raise ValueError(f"hop_steps is {hop_steps}, must be 1 to {spec.n_steps}")
+    segment: _Segment | None = None
+    for block in blocks:
+        if segment is None or not segment.continues_with(block):
+            if segment is not None:
+                yield from segment.finish()
+            spec.check_sample_rate(block.sample_rate)
+            segment = _Segment(block, spec, hop_steps)
+        yield from segment.push(block)
+    if segment is not None:
+        yield from segment.finish()
+
+
+class _Segment:
+    """One uninterrupted stretch of samples, of which the last window's worth is kept."""
+
+    def __init__(self, first: IQBlock, spec: SpectrogramSpec, hop_steps: int) -> None:
+        self._origin = first.sample_start
+        self._end = first.sample_start
+        self._rate = first.sample_rate
+        self._frequency = first.frequency
+        self._received = first.received
+        self._size = spec.window_length(first.sample_rate)
+        self._hop = hop_steps * spec.step_length(first.sample_rate)
+        self._minimum = int(np.ceil(spec.step_length(first.sample_rate)))
+        self._next = first.sample_start  # where the next window starts
+        self._count = 0  # windows emitted
+        self._covered = first.sample_start  # end of the last emitted window
+        # The newest samples, up to self._end; room for a few windows, so that moving the rest to the front is rare.
+        self._buffer = np.empty(3 * self._size, np.complex64)
+        self._fill = 0
+
+    def continues_with(self, block: IQBlock) -> bool:
+        return (
+            block.sample_start == self._end
+            and block.radio_lost == 0
+            and block.sample_rate == self._rate
+            and block.frequency == self._frequency
+        )
+
+    def push(self, block: IQBlock) -> Iterator[Window]:
+        self._append(block.samples)
+        self._received = block.received
+        while self._next + self._size <= self._end:
+            yield self._window(self._next, self._size)
+            self._count += 1
+            self._next = self._origin + round(self._count * self._hop)
+
+    def finish(self) -> Iterator[Window]:
+        if self._end - self._covered < self._minimum:
+            return
+        size = min(self._size, self._end - self._origin)
+        yield self._window(self._end - size, size)
+
+    def _append(self, samples: NDArray[np.complex64]) -> None:
+        if self._fill + len(samples) > len(self._buffer):
+            # finish() may need a whole window's worth of the past.
+            needed = min(self._fill, max(self._size, self._end - self._next))
+            kept = self._buffer[self._fill - needed : self._fill].copy()
+            if needed + len(samples) > len(self._buffer):
+                self._buffer = np.empty(needed + len(samples) + self._size, np.complex64)
+            self._buffer[:needed] = kept
+            self._fill = needed
+        self._buffer[self._fill : self._fill + len(samples)] = samples
+        self._fill += len(samples)
+        self._end += len(samples)
+
+    def _window(self, start: int, size: int) -> Window:
+        self._covered = start + size
+        first = self._fill - (self._end - start)
+        samples = self._buffer[first : first + size].copy()
+        return Window(samples, start, self._rate, self._frequency, self._received)

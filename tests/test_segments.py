@@ -1,0 +1,491 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from rfvit_rt.datatypes import Annotation, Mask
+from rfvit_rt.segments import (
+    BLOCK_STEPS,
+    OPEN_INTERVALS,
+    EmissionTracker,
+    SegmentSettings,
+    annotate,
+    stitch,
+    track_emissions,
+)
+
+LABELS = ("background", "LTE", "NR")
+RATE = 25.6e6  # 256 bins of 100 kHz, steps of 4000 samples
+STEP = 4000
+BINS = 256
+FREQUENCY = 2e9
+
+
+def empty(steps: int, bins: int = BINS) -> NDArray[np.float32]:
+    probabilities = np.zeros((steps, bins, len(LABELS)), np.float32)
+    probabilities[:, :, 0] = 1
+    return probabilities
+
+
+def paint(probabilities: NDArray[np.float32], times: slice, bins: slice, label: int, probability: float = 0.9) -> None:
+    probabilities[times, bins] = 0
+    probabilities[times, bins, 0] = 1 - probability
+    probabilities[times, bins, label] = probability
+
+
+def mask(
+    probabilities: NDArray[np.float32],
+    start: int = 0,
+    frequency: float | None = FREQUENCY,
+    rate: float = RATE,
+    step: float = STEP,
+) -> Mask:
+    return Mask(probabilities, start, round(len(probabilities) * step), rate, frequency)
+
+
+def chunks(whole: Mask, sizes: list[int]) -> Iterator[Mask]:
+    """Cut a mask to pieces of the given sizes in steps, and the rest."""
+    step = whole.sample_count / whole.step_count
+    at = 0
+    for size in [*sizes, whole.step_count]:
+        end = min(at + size, whole.step_count)
+        if end > at:
+            first, last = round(at * step), round(end * step)
+            yield replace(
+                whole,
+                probabilities=whole.probabilities[at:end],
+                sample_start=whole.sample_start + first,
+                sample_count=last - first,
+            )
+        at = end
+
+
+def only(annotations: Iterator[Annotation]) -> Annotation:
+    (annotation,) = annotations
+    return annotation
+
+
+# --- stitch -------------------------------------------------------------------------------------------------------
+
+
+def random_mask(seed: int, steps: int, start: int, **kwargs: float) -> Mask:
+    random = np.random.default_rng(seed).dirichlet([1, 1, 1], (steps, 8)).astype(np.float32)
+    return mask(random, start, **kwargs)
+
+
+def test_one_mask_passes_unchanged() -> None:
+    given_mask = random_mask(0, 256, 17)
+    (stitched,) = stitch([given_mask])
+    np.testing.assert_allclose(stitched.probabilities, given_mask.probabilities, rtol=1e-6)
+    assert (stitched.sample_start, stitched.sample_count) == (17, 256 * STEP)
+    assert stitched.probabilities.dtype == np.float32
+
+
+def test_overlap_is_averaged_with_triangular_weights() -> None:
+    first, second = random_mask(1, 8, 0), random_mask(2, 8, 6 * STEP)
+    early, late = stitch([first, second])
+    assert (early.step_count, late.step_count) == (6, 8)
+    assert late.sample_start == early.sample_start + early.sample_count == 6 * STEP
+    np.testing.assert_allclose(early.probabilities, first.probabilities[:6], rtol=1e-6)
+    # steps 6 and 7 of the first have weights 2 and 1, steps 0 and 1 of the second 1 and 2
+    expected = (
+        (2 * first.probabilities[6] + second.probabilities[0]) / 3,
+        (first.probabilities[7] + 2 * second.probabilities[1]) / 3,
+    )
+    np.testing.assert_allclose(late.probabilities[:2], expected, rtol=1e-5)
+    np.testing.assert_allclose(late.probabilities[2:], second.probabilities[2:], rtol=1e-6)
+
+
+def test_a_stretch_is_final_as_soon_as_the_next_window_is_there() -> None:
+    source = iter([random_mask(i, 256, i * 192 * STEP) for i in range(3)])
+    stitched = stitch(source)
+    assert next(stitched).sample_count == 192 * STEP
+    assert next(source).sample_start == 2 * 192 * STEP  # it took no more than two
+
+
+@pytest.mark.parametrize("step", [STEP, 312.5, 520 + 5 / 6])
+def test_positions_are_consecutive_and_exact(step: float) -> None:
+    starts = [1000 + round(i * 192 * step) for i in range(50)] + [1000 + round((49 * 192 + 100.4) * step)]
+    stitched = list(stitch([random_mask(i, 256, start, step=step) for i, start in enumerate(starts)]))
+    end = 1000
+    for piece, start in zip(stitched, starts, strict=True):
+        assert piece.sample_start == end
+        assert abs(piece.sample_start - start) <= step / 2
+        end += piece.sample_count
+    assert sum(piece.step_count for piece in stitched) == 49 * 192 + 100 + 256
+    assert end == starts[-1] + round(256 * step)  # the end-anchored window's own end, exactly
+
+
+def test_steps_stay_within_half_a_step_in_a_long_stream() -> None:
+    step = 520 + 5 / 6  # of which the first mask, 133,334 samples, knows a little too much
+
+    def ramp() -> Iterator[Mask]:
+        for start in [round(i * 192 * step) for i in range(400)] + [round((399 * 192 + 77.5) * step)]:
+            values = np.zeros((256, 1, 1), np.float32)
+            values[:, 0, 0] = start / step + np.arange(256)  # every step says where it truly begins
+            yield Mask(values, start, 133334, 3.333333e6)
+
+    error = 0.0
+    for piece in stitch(ramp()):
+        begins = piece.sample_start + np.arange(piece.step_count) * piece.sample_count / piece.step_count
+        error = max(error, float(np.abs(piece.probabilities[:, 0, 0] - begins / step).max()))
+    assert 0.1 < error < 0.52  # half a step and rounding to samples and float32
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        random_mask(1, 256, 256 * STEP + 5),  # five samples lost
+        random_mask(1, 256, 192 * STEP, frequency=2.1e9),
+        random_mask(1, 256, 192 * STEP, frequency=None),
+        random_mask(1, 256, 192 * STEP, rate=30e6),
+        random_mask(1, 256, 256 * STEP),  # no overlap, nothing to average
+    ],
+)
+def test_a_break_is_never_averaged_over(following: Mask) -> None:
+    first = random_mask(0, 256, 0)
+    before, after = stitch([first, following])
+    np.testing.assert_allclose(before.probabilities, first.probabilities, rtol=1e-6)
+    np.testing.assert_allclose(after.probabilities, following.probabilities, rtol=1e-6)
+    assert (after.sample_start, after.sample_count) == (following.sample_start, following.sample_count)
+    assert (after.frequency, after.sample_rate) == (following.frequency, following.sample_rate)
+
+
+def test_short_masks() -> None:
+    one_step = random_mask(0, 1, 100)
+    (stitched,) = stitch([one_step])
+    np.testing.assert_allclose(stitched.probabilities, one_step.probabilities, rtol=1e-6)
+    assert not list(stitch([random_mask(0, 0, 0)]))
+    pieces = list(stitch([random_mask(0, 256, 0), random_mask(1, 3, 254 * STEP)]))
+    assert [piece.step_count for piece in pieces] == [254, 3]
+
+
+@given(st.lists(st.integers(1, 40), max_size=12), st.integers(1, 40))
+@settings(max_examples=50, deadline=None)
+def test_stitched_probabilities_sum_to_one_and_nothing_is_lost(hops: list[int], steps: int) -> None:
+    starts = np.concatenate([[0], np.cumsum(np.minimum(hops, steps))]).astype(int)
+    stitched = list(stitch([random_mask(i, steps, int(start) * STEP) for i, start in enumerate(starts)]))
+    assert sum(piece.sample_count for piece in stitched) == (int(starts[-1]) + steps) * STEP
+    for piece in stitched:
+        np.testing.assert_allclose(piece.probabilities.sum(axis=2), 1, rtol=1e-5)
+
+
+# --- annotate -----------------------------------------------------------------------------------------------------
+
+
+def test_a_rectangle_becomes_its_box() -> None:
+    picture = empty(256)
+    paint(picture, slice(40, 140), slice(28, 128), 1, 0.875)
+    box = only(annotate([mask(picture, 1000)], LABELS))
+    assert box == Annotation(
+        label="LTE",
+        sample_start=1000 + 40 * STEP,
+        sample_count=100 * STEP,
+        freq_lower_edge=FREQUENCY - RATE / 2 + 28 * 100e3,
+        freq_upper_edge=FREQUENCY - RATE / 2 + 128 * 100e3,
+        confidence=0.875,
+        sample_rate=RATE,
+        frequency=FREQUENCY,
+    )
+
+
+def test_unknown_frequency_gives_edges_relative_to_the_centre() -> None:
+    picture = empty(64)
+    paint(picture, slice(0, 64), slice(128, 178), 2)
+    box = only(annotate([mask(picture, frequency=None)], LABELS))
+    assert (box.freq_lower_edge, box.freq_upper_edge, box.frequency) == (0.0, 5e6, None)
+
+
+def test_background_alone_gives_nothing() -> None:
+    assert not list(annotate([mask(empty(256))] * 2, LABELS))
+    assert not list(annotate([], LABELS))
+
+
+def test_dots_become_one_box() -> None:
+    """An idle LTE carrier: reference signals in every third step, with holes, and the TDD uplink silent."""
+    picture = empty(512)
+    random = np.random.default_rng(3)
+    dots = random.random((512, 90)) < 0.5
+    dots[np.arange(512) % 3 != 0] = False
+    dots[np.arange(512) % 32 >= 16] = False  # 2.5 of every 5 ms
+    dots[0] = True
+    picture[:, 50:140][dots] = [0.2, 0.8, 0.0]
+    box = only(annotate([mask(picture)], LABELS))
+    assert box.label == "LTE"
+    assert box.sample_start == 0
+    assert box.sample_end == (np.flatnonzero(dots.any(axis=1))[-1] + 1) * STEP
+    assert box.freq_upper_edge - box.freq_lower_edge == 9e6
+    assert box.confidence == pytest.approx(0.8)
+
+
+def test_bursts_20_ms_apart_are_separate_and_6_ms_apart_are_one() -> None:
+    picture = empty(512)
+    for start in (0, 128, 256, 384):
+        paint(picture, slice(start, start + 3), slice(100, 136), 2)
+    assert [box.sample_start // STEP for box in annotate([mask(picture)], LABELS)] == [0, 128, 256, 384]
+    gap = round(6e-3 / 156.25e-6)
+    for silence, count in ((gap, 1), (gap + 1, 2)):
+        picture = empty(512)
+        for start in (100, 103 + silence):
+            paint(picture, slice(start, start + 3), slice(100, 136), 2)
+        assert len(list(annotate([mask(picture)], LABELS))) == count
+
+
+def test_neighbouring_carriers_stay_two() -> None:
+    picture = empty(256)
+    paint(picture, slice(0, 256), slice(20, 110), 1)  # 9 of 10 MHz each, 1 MHz guard
+    paint(picture, slice(0, 256), slice(120, 210), 1)
+    boxes = list(annotate([mask(picture)], LABELS))
+    lowest = FREQUENCY - RATE / 2
+    assert [(box.freq_lower_edge - lowest, box.freq_upper_edge - lowest) for box in boxes] == [
+        (2e6, 11e6),
+        (12e6, 21e6),
+    ]
+
+
+def test_stray_pixels_neither_widen_a_box_nor_join_two() -> None:
+    picture = empty(256)
+    paint(picture, slice(0, 256), slice(20, 110), 1)
+    paint(picture, slice(0, 256), slice(120, 210), 1)
+    paint(picture, slice(50, 52), slice(110, 120), 1)  # a bridge for 2 of 256 steps
+    paint(picture, slice(90, 91), slice(15, 20), 1)
+    boxes = list(annotate([mask(picture)], LABELS))
+    lowest = FREQUENCY - RATE / 2
+    assert [(box.freq_lower_edge - lowest, box.freq_upper_edge - lowest) for box in boxes] == [
+        (2e6, 11e6),
+        (12e6, 21e6),
+    ]
+
+
+def test_lte_beside_nr_without_guard() -> None:
+    picture = empty(256)
+    paint(picture, slice(0, 256), slice(20, 110), 1)
+    paint(picture, slice(0, 256), slice(110, 200), 2)
+    assert [(box.label, box.freq_lower_edge) for box in annotate([mask(picture)], LABELS)] == [
+        ("LTE", FREQUENCY - RATE / 2 + 2e6),
+        ("NR", FREQUENCY - RATE / 2 + 11e6),
+    ]
+
+
+def test_hysteresis() -> None:
+    picture = empty(256)
+    paint(picture, slice(0, 100), slice(20, 60), 1, 0.5)  # stays below `enter` throughout
+    paint(picture, slice(0, 100), slice(120, 160), 1, 0.45)  # reaches it once
+    paint(picture, slice(50, 60), slice(130, 140), 1, 0.7)
+    lenient = SegmentSettings(min_confidence=0.0)
+    box = only(annotate([mask(picture)], LABELS, lenient))
+    assert (box.sample_start, box.sample_count) == (0, 100 * STEP)
+    assert box.freq_lower_edge == FREQUENCY - RATE / 2 + 12e6
+    assert box.confidence == pytest.approx((3900 * 0.45 + 100 * 0.7) / 4000)
+    strict = only(annotate([mask(picture)], LABELS, replace(lenient, stay=0.55)))
+    assert (strict.sample_start, strict.sample_count) == (50 * STEP, 10 * STEP)
+
+
+@pytest.mark.parametrize(
+    ("times", "bins", "probability"),
+    [
+        (slice(10, 11), slice(100, 115), 0.9),  # 15 pixels
+        (slice(10, 60), slice(100, 101), 0.9),  # 100 kHz
+        (slice(10, 60), slice(100, 150), 0.45),  # below min_confidence
+    ],
+)
+def test_specks_are_dropped(times: slice, bins: slice, probability: float) -> None:
+    picture = empty(128)
+    paint(picture, times, bins, 1, probability)
+    paint(picture, slice(times.start, times.start + 1), slice(bins.start, bins.start + 1), 1, 0.7)
+    assert not list(annotate([mask(picture)], LABELS))
+
+
+def test_min_duration() -> None:
+    picture = empty(128)
+    paint(picture, slice(10, 20), slice(100, 150), 1)
+    assert len(list(annotate([mask(picture)], LABELS, SegmentSettings(min_duration=10 * 156.25e-6)))) == 1
+    assert not list(annotate([mask(picture)], LABELS, SegmentSettings(min_duration=11 * 156.25e-6)))
+
+
+def test_a_box_across_100_masks() -> None:
+    picture = empty(100 * 64)
+    paint(picture, slice(30, 100 * 64 - 30), slice(100, 150), 1)
+    pieces = [mask(picture[i * 64 : (i + 1) * 64], i * 64 * STEP) for i in range(100)]
+    box = only(annotate(pieces, LABELS, SegmentSettings(max_duration=10)))
+    assert (box.sample_start, box.sample_end) == (30 * STEP, (100 * 64 - 30) * STEP)
+
+
+def test_an_endless_carrier_is_reported_while_it_lasts() -> None:
+    def endless() -> Iterator[Mask]:
+        picture = empty(256, 32)
+        paint(picture, slice(0, 256), slice(4, 28), 1)
+        for i in range(100):
+            yield mask(picture, i * 256 * STEP, rate=RATE)
+
+    wanted = SegmentSettings(max_duration=1.0)
+    boxes = list(annotate(endless(), LABELS, wanted))
+    assert [box.sample_count for box in boxes] == [6400 * STEP] * 4  # 25,600 steps
+    assert all(one.sample_end == next_one.sample_start for one, next_one in pairwise(boxes))
+    source = endless()
+    next(annotate(source, LABELS, wanted))
+    assert next(source).sample_start <= (6400 + BLOCK_STEPS + 512) * STEP  # it did not wait for more
+
+
+def test_the_short_end_of_a_long_box_is_kept() -> None:
+    picture = empty(BLOCK_STEPS + 10)
+    paint(picture, slice(0, BLOCK_STEPS + 2), slice(100, 150), 1)
+    hurried = SegmentSettings(max_duration=BLOCK_STEPS * 156.25e-6, min_duration=1e-3)
+    boxes = list(annotate([mask(picture)], LABELS, hurried))
+    assert [box.sample_count for box in boxes] == [BLOCK_STEPS * STEP, 2 * STEP]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"start": 64 * STEP + 2000},
+        {"start": 64 * STEP, "frequency": 2.1e9},
+        {"start": 64 * STEP, "rate": 20e6},
+    ],
+)
+def test_no_box_across_a_gap_or_retune(second: dict[str, float]) -> None:
+    picture = empty(64)
+    paint(picture, slice(0, 64), slice(100, 150), 1)
+    one, other = annotate([mask(picture), mask(picture, **second)], LABELS)
+    assert (one.sample_start, one.sample_end) == (0, 64 * STEP)
+    assert (other.sample_start, other.sample_end) == (second["start"], second["start"] + 64 * STEP)
+    assert other.frequency == second.get("frequency", FREQUENCY)
+
+
+def test_labels_must_fit_the_masks() -> None:
+    with pytest.raises(ValueError, match="3 classes"):
+        list(annotate([mask(empty(8))], ("background", "LTE")))
+
+
+def random_picture(seed: int, steps: int, bins: int = 48) -> NDArray[np.float32]:
+    """Blobs, bursts and specks at random."""
+    random = np.random.default_rng(seed)
+    picture = empty(steps, bins)
+    for _ in range(random.integers(0, 40)):
+        at, low = random.integers(0, steps), random.integers(0, bins)
+        times, band = slice(at, at + random.geometric(0.03)), slice(low, low + random.geometric(0.15))
+        paint(picture, times, band, int(random.integers(1, 3)), float(random.uniform(0.3, 1)))
+    holes = random.random((steps, bins)) < random.uniform(0, 0.9)
+    picture[holes] = [1, 0, 0]
+    return picture
+
+
+SENSITIVE = SegmentSettings(min_duration=0, min_bandwidth=0, min_pixels=1, min_confidence=0)
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 300), max_size=12), st.sampled_from([0.02, 0.05, 9.0]))
+@settings(max_examples=60, deadline=None)
+def test_cutting_the_stream_to_masks_leaves_no_trace(seed: int, sizes: list[int], max_duration: float) -> None:
+    whole = mask(random_picture(seed, 700), 12345)
+    wanted = replace(SENSITIVE, max_duration=max_duration)
+    assert list(annotate(chunks(whole, sizes), LABELS, wanted)) == list(annotate([whole], LABELS, wanted))
+
+
+def test_cutting_fractional_steps_moves_nothing_by_more_than_a_sample() -> None:
+    whole = mask(random_picture(5, 700), rate=2e6, step=312.5)
+    cut, uncut = (list(annotate(masks, LABELS, SENSITIVE)) for masks in (chunks(whole, [1, 2, 3, 101] * 9), [whole]))
+    assert len(uncut) > 5
+    for one, other in zip(cut, uncut, strict=True):
+        assert abs(one.sample_start - other.sample_start) <= 1
+        assert abs(one.sample_end - other.sample_end) <= 1
+        assert replace(one, sample_start=0, sample_count=0) == replace(other, sample_start=0, sample_count=0)
+
+
+def regions_of_whole_picture(picture: NDArray[np.float32], gap: int, frequency_gap: int) -> list[tuple[str, int, int]]:
+    """First and last step of every region, by SciPy's closing on the whole picture at once."""
+    found = []
+    for label in (1, 2):
+        labelled = (picture[:, :, 1:].argmax(axis=2) + 1 == label) & (picture[:, :, label] >= 0.4)
+        padded = np.pad(labelled, ((gap, gap), (frequency_gap, frequency_gap)))
+        closed = ndimage.binary_closing(padded, np.ones((gap + 1, 1)))
+        closed = ndimage.binary_closing(closed, np.ones((1, frequency_gap + 1)))
+        pieces, count = ndimage.label(closed)
+        pieces[~padded] = 0
+        for box in ndimage.find_objects(pieces, count):
+            found.append((LABELS[label], box[0].start - gap, box[0].stop - gap))
+    return sorted(found)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_regions_are_those_of_the_whole_picture(seed: int) -> None:
+    picture = random_picture(seed, 500)
+    # Thresholds off and one box a region, so that every region shows.
+    plain = replace(SENSITIVE, enter=0.4, edge_share=0.0, time_gap=10 * 156.25e-6, frequency_gap=3 * RATE / 48)
+    wanted = regions_of_whole_picture(picture, 10, 3)
+    found = sorted(
+        (box.label, box.sample_start // STEP, box.sample_end // STEP)
+        for box in annotate([mask(picture)], LABELS, plain)
+    )
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"enter": 1.1}, {"enter": 0.3}, {"stay": -0.1}, {"time_gap": -1}, {"max_duration": 0}, {"edge_share": 2}]
+)
+def test_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        SegmentSettings(**wrong)
+
+
+# --- emissions ----------------------------------------------------------------------------------------------------
+
+
+def burst(start: int, count: int, low: float = 100e6, high: float = 110e6, **other: object) -> Annotation:
+    return replace(Annotation("LTE", start, count, low, high, 0.9, 1e6, 105e6), **other)
+
+
+def test_bursts_in_one_band_are_one_emission() -> None:
+    (emission,) = track_emissions([burst(0, 100), burst(200, 100, confidence=0.6), burst(600, 200)])
+    assert (emission.first_seen, emission.last_seen, emission.burst_count) == (0, 800, 3)
+    assert emission.duty_cycle == pytest.approx(0.5)
+    assert emission.confidence == pytest.approx((0.9 * 300 + 0.6 * 100) / 400)
+    assert (emission.freq_lower_edge, emission.freq_upper_edge) == (100e6, 110e6)
+
+
+def test_covered_time_counts_once() -> None:
+    (emission,) = track_emissions([burst(100, 300), burst(0, 200), burst(150, 50), burst(900, 100)])
+    assert emission.duty_cycle == pytest.approx(500 / 1000)
+
+
+def test_other_bands_labels_and_kinds_of_frequency_are_others() -> None:
+    found = track_emissions(
+        [
+            burst(0, 10),
+            burst(0, 10, label="NR"),
+            burst(0, 10, frequency=None),
+            burst(0, 10, low=106e6, high=116e6),
+            burst(20, 10, low=102e6, high=111e6),  # IoU 8/11 with the first, 5/14 with the last
+        ]
+    )
+    assert [(e.label, e.burst_count) for e in found] == [("LTE", 1), ("LTE", 2), ("LTE", 1), ("NR", 1)]
+
+
+def test_an_emission_keeps_few_intervals() -> None:
+    tracker = EmissionTracker()
+    for i in range(5000):
+        tracker.add(burst(i * 100, 25))
+    (emission,) = tracker.emissions()
+    assert emission.burst_count == 5000
+    assert emission.duty_cycle == pytest.approx(0.25, rel=1e-3)
+    assert len(tracker._tracks[0].intervals) <= OPEN_INTERVALS
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 40)), min_size=1, max_size=OPEN_INTERVALS))
+@settings(max_examples=100, deadline=None)
+def test_duty_cycle_is_the_union(spans: list[tuple[int, int]]) -> None:
+    covered = np.zeros(400, bool)
+    for start, count in spans:
+        covered[start : start + count] = True
+    (emission,) = track_emissions(burst(start, count) for start, count in spans)
+    on = np.flatnonzero(covered)
+    assert emission.duty_cycle == pytest.approx(covered.sum() / (on[-1] + 1 - on[0]))

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: one safetensors file with weights, their running mean, the optimiser's state, and JSON beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rfvit_rt.errors import ModelError, OutputError
+from rfvit_rt.spectrogram import SpectrogramSpec
+from rfvit_rt.vit import VitConfig
+
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+_METADATA_KEY = "rfvit.checkpoint"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The whole state of a run.
+
+    Attributes
+    ----------
+    kind : str
+        ``pretrain`` or ``finetune``.
+    vit : VitConfig
+        Geometry of the network.
+    spectrogram : SpectrogramSpec
+        How its input is made.
+    recipe : dict
+        The recipe, as :func:`dataclasses.asdict` gives it.
+    weights, mean : dict of str to Tensor
+        The model's weights, and their running mean: what is evaluated and shipped.
+    optimiser : dict of str to Tensor
+        From :func:`optimiser_tensors`; empty in a file that is not for resuming.
+    step : int
+        Updates taken.
+    elapsed : float
+        Seconds of training.
+    best : float
+        Best validation score so far.
+    provenance : dict
+        Data counts and the like, for the model's contract.
+    """
+
+    kind: str
+    vit: VitConfig
+    spectrogram: SpectrogramSpec
+    recipe: dict[str, Any]
+    weights: dict[str, Tensor]
+    mean: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    step: int
+    elapsed: float
+    best: float
+    provenance: dict[str, Any]
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint; the file is either the old or the new one, never a part.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    tensors = {
+        f"{part}/{name}": value.detach().contiguous()
+        for part in ("weights", "mean", "optimiser")
+        for name, value in getattr(checkpoint, part).items()
+    }
+    plain = {
+        "kind": checkpoint.kind,
+        "vit": dataclasses.asdict(checkpoint.vit),
+        "spectrogram": dataclasses.asdict(checkpoint.spectrogram),
+        "recipe": checkpoint.recipe,
+        "step": checkpoint.step,
+        "elapsed": checkpoint.elapsed,
+        "best": checkpoint.best,
+        "provenance": checkpoint.provenance,
+    }
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, {_METADATA_KEY: json.dumps(plain)})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Read what :func:`save` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or no checkpoint.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint {path}; train one with 'python -m training.finetune'")
+    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mean": {}, "optimiser": {}}
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            plain = json.loads(file.metadata()[_METADATA_KEY])
+            for key in file.keys():  # noqa: SIM118  (not a dict)
+                part, name = key.split("/", 1)
+                parts[part][name] = file.get_tensor(key)
+        plain["vit"] = VitConfig(**plain["vit"])
+        plain["spectrogram"] = SpectrogramSpec(**plain["spectrogram"])
+        return Checkpoint(**plain, **parts)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is not a checkpoint of this project ({error})") from error
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise :class:`OutputError` where a folder already holds a run."""
+    if (folder / LAST).exists():
+        raise OutputError(f"{folder} already holds a run; go on with --resume, or choose another --out")
+
+
+def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> None:
+    """Raise :class:`ModelError` where a run would go on with another recipe; only its length may change."""
+    changed = sorted(name for name, value in _flat(recipe).items() if _flat(checkpoint.recipe).get(name) != value)
+    changed = [name for name in changed if name not in ("optimisation.steps", "optimisation.max_minutes")]
+    if changed:
+        raise ModelError(f"{path} was made with another {', '.join(changed)}; resume with its recipe, or start a new --out")
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an optimiser as named tensors."""
+    state = optimiser.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what :func:`optimiser_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

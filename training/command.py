@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How every script of `training/` meets its user: errors are one line, progress shows its end, the exit status says how it went."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rfvit_rt.errors import RfvitError
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a script's `main` with arguments from the command line.
+
+    The exit status is 0, 1 after an error of the user's making, 2 after wrong arguments, or 130 after Ctrl-C.
+    """
+    try:
+        typer.run(main)
+    except RfvitError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def progress_bar() -> Progress:
+    """Progress with time elapsed and time to go; the estimate looks back two minutes, over validations and checkpoints."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("to go"),
+        TimeRemainingColumn(),
+        speed_estimate_period=120,
+    )

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a finetuned checkpoint into the model file that ships: ONNX with its contract inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import platform
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import torch
+import typer
+from onnx import numpy_helper
+
+from rfvit_rt.contract import METADATA_KEY, Golden, ModelContract, block_means, quantise_picture
+from rfvit_rt.errors import ModelError, OutputError
+from rfvit_rt.vit import Probabilities, Segmenter
+from training import checkpoint
+from training.batches import read
+from training.command import run
+from training.datasets import LABELS, Windows, open_windows
+
+INPUTS = ("pictures", "bin_widths")
+OUTPUT = "probabilities"
+OPSET = 17
+LARGEST_FILE = 12_000_000  # bytes; what ships stays small enough for a source repository
+_PREFIX = "segmenter."  # where the weights live in the exported module
+
+
+def main(
+    weights: Annotated[Path, typer.Option("--checkpoint", help="Checkpoint of a finetuning run, best.safetensors.")],
+    data: Annotated[Path, typer.Option(help="Folder with the split validation, which the golden picture is taken from.")],
+    out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    metrics: Annotated[Path | None, typer.Option(help="Report of training.evaluate to put into the contract.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; the file's where not given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Export a checkpoint to ONNX with its contract inside."""
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} exists; --overwrite replaces it")
+    source = checkpoint.load(weights)
+    contract = ModelContract(
+        name=name or out.stem,
+        task="segmentation",
+        labels=LABELS,
+        spectrogram=source.spectrogram,
+        golden=make_golden(source, open_windows(data / "validation")),
+        provenance=provenance(source),
+        metrics=read_metrics(metrics),
+    )
+    model = to_onnx(as_shipped(source), contract)
+    content = model.SerializeToString()
+    if len(content) > LARGEST_FILE:
+        raise ModelError(f"the model has {len(content):,} bytes, at most {LARGEST_FILE:,} ship; train a smaller one")
+    partial = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from error
+    typer.echo(f"{out}: {len(content) / 1e6:.1f} MB, {contract.name}, labels {', '.join(contract.labels)}")
+
+
+def as_shipped(source: checkpoint.Checkpoint) -> Segmenter:
+    """The segmenter with the weights that ship: their running mean, rounded to float16, computed in float32.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint holds no segmenter.
+    """
+    if source.kind != "finetune":
+        raise ModelError(f"a checkpoint of kind '{source.kind}' labels nothing; finetune it first with 'python -m training.finetune'")
+    segmenter = Segmenter(source.vit)
+    segmenter.load_state_dict({key: value.half().float() for key, value in source.mean.items()})
+    return segmenter.eval()
+
+
+@torch.no_grad()
+def make_golden(source: checkpoint.Checkpoint, windows: Windows) -> Golden:
+    """Prove with the first window that has every label, or most of them, what the model gives."""
+    variety = [len(np.unique(mask[mask < len(LABELS)])) for mask in windows.masks[:512]]
+    batch = read(windows, np.array([int(np.argmax(variety))]))
+    spec = source.spectrogram
+    empty = np.zeros((spec.n_steps // 16, spec.n_bins // 16, len(LABELS)), np.float16)
+    golden = Golden(quantise_picture(batch.pictures[0].numpy(), spec), float(batch.bin_widths[0]), empty)
+    pictures, bin_widths = (torch.from_numpy(value) for value in golden.inputs(spec))
+    output = Probabilities(as_shipped(source))(pictures, bin_widths)[0].numpy()
+    return dataclasses.replace(golden, output=block_means(output).astype(np.float16))
+
+
+def to_onnx(segmenter: Segmenter, contract: ModelContract) -> onnx.ModelProto:
+    """Export with a free batch dimension; weights are stored as float16 and cast to float32 in the graph.
+
+    Inputs are ``pictures`` (batch, n_steps, n_bins) and ``bin_widths`` (batch,), the output is ``probabilities``
+    (batch, n_steps, n_bins, class), all float32. Stored weights carry the names they have in :class:`Segmenter`.
+    """
+    spec = contract.spectrogram
+    example = (torch.zeros(2, spec.n_steps, spec.n_bins), torch.zeros(2))
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated, but the other one needs packages that training has no use for.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        program = _trace(Probabilities(segmenter).eval(), example)
+    model = onnx.load_model_from_string(program)
+    _store_as_float16(model)
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    model.producer_name = "rfvit-rt"
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        module,
+        example,
+        buffer,  # type: ignore[arg-type]
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=list(INPUTS),
+        output_names=[OUTPUT],
+        dynamic_axes={name: {0: "batch"} for name in (*INPUTS, OUTPUT)},
+        # Folding would transpose the weights and take their names away.
+        do_constant_folding=False,
+    )
+    return buffer.getvalue()
+
+
+def _store_as_float16(model: onnx.ModelProto) -> None:
+    """Halve the file: every float32 weight becomes a float16 one and a Cast; exact, since :func:`as_shipped` rounded them."""
+    graph = model.graph
+    casts = []
+    for weight in graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or not weight.name.startswith(_PREFIX):
+            continue
+        halved = values.astype(np.float16)
+        short = weight.name.removeprefix(_PREFIX)
+        casts.append(onnx.helper.make_node("Cast", [short], [weight.name], name=f"cast/{short}", to=onnx.TensorProto.FLOAT))
+        weight.CopyFrom(numpy_helper.from_array(halved, short))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def provenance(source: checkpoint.Checkpoint) -> dict[str, Any]:
+    """How a model came to be."""
+    return {
+        "vit": dataclasses.asdict(source.vit),
+        "recipe": source.recipe,
+        "training": source.provenance,
+        "software": {name: version(name) for name in ("torch", "numpy", "onnx")} | {"python": platform.python_version()},
+        "exported": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def read_metrics(path: Path | None) -> dict[str, Any]:
+    """A report of :mod:`training.evaluate`; nothing where there is none."""
+    if path is None:
+        return {}
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read the report {path}: {error}; make one with 'python -m training.evaluate'") from error
+    if not isinstance(report, dict):
+        raise ModelError(f"{path} is not a report of training.evaluate")
+    return report
+
+
+if __name__ == "__main__":
+    run(main)

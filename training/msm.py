@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masked Spectrogram Modeling: hide most patches of a picture, rebuild them from the rest.
+
+After He et al. 2022 (MAE) and arXiv 2411.09996, which applies it to radio spectrograms.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rfvit_rt.vit import Block, Encoder, VitConfig, initialise, patches, sincos_positions
+from training.config import Masking
+
+
+def shuffle_patches(
+    count: int, grid: tuple[int, int], masking: Masking, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Choose which patches stay visible and which are hidden.
+
+    Every patch draws a score from the stripe or square that it lies in, with a little of its own to break ties; those with the
+    highest scores are hidden. So every picture hides the same number, whatever the geometry.
+
+    Parameters
+    ----------
+    count : int
+        Pictures.
+    grid : (int, int)
+        Patches along time and frequency.
+    masking : Masking
+    generator : torch.Generator, optional
+
+    Returns
+    -------
+    visible : (count, kept) int64
+    hidden : (count, token - kept) int64
+        Together every token once.
+    """
+    rows, columns = grid
+    total = rows * columns
+    kept = min(max(1, round(total * (1 - masking.ratio))), total - 1)
+    sides = {
+        "random": (1, 1),
+        "time": (1, columns),
+        "frequency": (rows, 1),
+        "region": (min(masking.region, rows), min(masking.region, columns)),
+    }
+    tall, wide = sides[masking.geometry]
+    scores = torch.rand(count, rows // tall + 2, columns // wide + 2, generator=generator)
+    # The squares' grid starts anywhere, so that their edges are not always in the same places.
+    row_shift = torch.randint(tall, (count, 1), generator=generator) if masking.geometry == "region" else torch.zeros(count, 1)
+    column_shift = torch.randint(wide, (count, 1), generator=generator) if masking.geometry == "region" else torch.zeros(count, 1)
+    row = ((torch.arange(rows) + row_shift) // tall).long()  # (count, rows)
+    column = ((torch.arange(columns) + column_shift) // wide).long()  # (count, columns)
+    of_patch = scores[torch.arange(count)[:, None, None], row[:, :, None], column[:, None, :]].reshape(count, total)
+    order = (of_patch + 1e-4 * torch.rand(count, total, generator=generator)).argsort(dim=1)
+    return order[:, :kept].sort(dim=1).values, order[:, kept:].sort(dim=1).values
+
+
+class MaskedModel(nn.Module):
+    """The encoder that is wanted, and a light decoder that makes it learn."""
+
+    positions: Tensor
+
+    def __init__(self, config: VitConfig, masking: Masking) -> None:
+        super().__init__()
+        self.grid, self.patch, self.normalise_targets = config.grid, config.patch, masking.normalise_targets
+        width = masking.decoder_width
+        self.encoder = Encoder(config)
+        self.narrow = nn.Linear(config.width, width)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.register_buffer("positions", sincos_positions(config.grid, width), persistent=False)
+        self.blocks = nn.ModuleList(
+            Block(width, masking.decoder_heads, config.mlp_ratio) for _ in range(masking.decoder_depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.rebuild = nn.Linear(width, config.patch**2)
+        for part in (self.narrow, self.blocks, self.rebuild):
+            initialise(part)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, pictures: Tensor, bin_widths: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Rebuild the hidden patches.
+
+        Parameters
+        ----------
+        pictures : (batch, n_steps, n_bins) float32
+        bin_widths : (batch,) float32
+        visible, hidden : (batch, kept) and (batch, rest) int64
+            From :func:`shuffle_patches`.
+
+        Returns
+        -------
+        (batch, rest, patch * patch) float32
+        """
+        seen = self.narrow(self.encoder(pictures, bin_widths, visible)) + self.positions[visible]
+        asked = self.mask_token + self.positions[hidden]
+        tokens = torch.cat([seen, asked], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.rebuild(self.norm(tokens[:, visible.shape[1] :]))
+
+    def loss(self, pictures: Tensor, bin_widths: Tensor, missing: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Mean squared error over hidden pixels; those of steps that a short window lacks do not count.
+
+        Parameters
+        ----------
+        missing : (batch, n_steps, n_bins) bool
+            Pixels that the window does not have.
+        """
+        rebuilt = self(pictures, bin_widths, visible, hidden)
+        target = _pick(patches(pictures, self.patch), hidden)
+        weight = 1 - _pick(patches(missing.float(), self.patch), hidden)
+        if self.normalise_targets:
+            target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-6).sqrt()
+        return ((rebuilt - target) ** 2 * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _pick(tokens: Tensor, chosen: Tensor) -> Tensor:
+    return tokens.gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pretraining and finetuning share: parameter groups, the schedule, the running mean of the weights, the time budget."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor, nn
+
+from training.config import Optimisation
+
+
+def make_optimiser(model: nn.Module, depth: int, options: Optimisation) -> torch.optim.AdamW:
+    """AdamW over the parameters that learn, a group for each rate and decay.
+
+    With a `layer_decay` below 1 a block learns slower the closer it is to the input (Clark et al. 2020, ELECTRA).
+    """
+    groups: dict[tuple[int, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((_layer(name, depth), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": options.weight_decay if decays else 0.0,
+                "rate_factor": options.layer_decay ** (depth + 1 - layer),
+            }
+            for (layer, decays), parameters in groups.items()
+        ],
+        lr=options.learning_rate,
+        betas=(0.9, options.beta2),
+        fused=True,
+    )
+
+
+def _layer(name: str, depth: int) -> int:
+    """0 for the embeddings, 1 to `depth` for the blocks, `depth` + 1 for all that follows."""
+    if name.startswith("encoder.blocks."):
+        return 1 + int(name.split(".")[2])
+    return 0 if name.startswith(("encoder.embed", "encoder.bin_width")) else depth + 1
+
+
+def rate_factor(progress: float, warm_up: float) -> float:
+    """Learning rate over its peak: a linear rise over `warm_up`, then half a cosine down to 0 at a progress of 1."""
+    if progress < warm_up:
+        return progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
+
+
+def update(model: nn.Module, optimiser: torch.optim.AdamW, loss: Tensor, progress: float, options: Optimisation) -> float:
+    """Take one step down the gradient of `loss`; return the learning rate."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+    # The first update of a run would have a rate of 0 and be wasted.
+    rate = options.learning_rate * max(rate_factor(progress, options.warm_up), 1e-3)
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["rate_factor"]
+    optimiser.step()
+    return rate
+
+
+class WeightMean:
+    """Exponential running mean of a model's weights; evaluates better than the weights themselves in short runs."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after `step` updates."""
+        # A mean that is younger than its horizon would remember the random start.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.weights.values()), list(model.state_dict().values()), 1 - decay)
+
+
+class Budget:
+    """How far a run is: the share of its updates or of its time, whichever is larger."""
+
+    def __init__(self, options: Optimisation, elapsed: float = 0.0) -> None:
+        self.options = options
+        self.start = time.monotonic() - elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return time.monotonic() - self.start
+
+    def progress(self, step: int) -> float:
+        """Share of the run that lies behind after `step` updates, at most 1."""
+        share = step / self.options.steps
+        if self.options.max_minutes is not None:
+            share = max(share, self.elapsed / (60 * self.options.max_minutes))
+        return min(share, 1.0)
