@@ -50,7 +50,7 @@ class Golden:
         return values[None], np.array([self.bin_width], np.float32)
 
     def deviation(self, probabilities: NDArray[np.float32]) -> float:
-        """Largest difference of any block's mean probability, 0 to 1, from an engine's (n_steps, n_bins, class) output."""
+        """Largest difference, 0 to 1, of any block's mean in an engine's (n_steps, n_bins, class) output."""
         return float(np.max(np.abs(block_means(probabilities) - self.output.astype(np.float32))))
 
 
@@ -117,7 +117,8 @@ class ModelContract:
             data = json.loads(text)
             if data["version"] != FORMAT_VERSION:
                 raise ModelError(
-                    f"the model's contract has version {data['version']}, this release reads {FORMAT_VERSION}; upgrade rfvit-rt"
+                    f"the model's contract has version {data['version']}, this release reads {FORMAT_VERSION}; "
+                    "upgrade rfvit-rt"
                 )
             spec = SpectrogramSpec(**data["spectrogram"])
             labels = tuple(str(label) for label in data["labels"])

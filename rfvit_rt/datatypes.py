@@ -96,6 +96,11 @@ class Mask:
     frequency: float | None = None
 
     @property
+    def sample_end(self) -> int:
+        """Position just past the last sample."""
+        return self.sample_start + self.sample_count
+
+    @property
     def step_count(self) -> int:
         """Number of time steps."""
         return int(self.probabilities.shape[0])

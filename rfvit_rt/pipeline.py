@@ -163,7 +163,9 @@ def _refuse_samples(window: Window) -> None:
 def _infer(engine: Engine, batch: list[_Prepared], spec: SpectrogramSpec) -> list[NDArray[np.float32]]:
     """Class probabilities of every window: (step, bin, class) each."""
     inputs = [tiles(prepared.picture, spec) for prepared in batch]
-    widths = [np.full(len(i), bin_width_feature(p.window.sample_rate, spec)) for i, p in zip(inputs, batch, strict=True)]
+    widths = [
+        np.full(len(i), bin_width_feature(p.window.sample_rate, spec)) for i, p in zip(inputs, batch, strict=True)
+    ]
     outputs = engine.infer(np.concatenate(inputs), np.concatenate(widths).astype(np.float32))
     ends = np.cumsum([len(i) for i in inputs])
     return [

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rfvit_rt.errors import SpecMismatch
 
-# The equivalent number of independent spectra is a little below the number averaged, because Hann windows that overlap by half
-# correlate: neighbours by 1/6, so the variance grows by 1 + 2/36 (Welch 1967, eq. 13).
+# The equivalent number of independent spectra is a little below the number averaged, because Hann windows that overlap by
+# half correlate: neighbours by 1/6, so the variance grows by 1 + 2/36 (Welch 1967, eq. 13).
 _OVERLAP_VARIANCE = 1 + 2 / 36
 
 
@@ -149,10 +149,10 @@ def power(samples: NDArray[np.complex64], sample_rate: float, spec: SpectrogramS
 def noise_floor(power: NDArray[np.float32], sample_rate: float, spec: SpectrogramSpec) -> float:
     """Noise power per bin, estimated from the window itself.
 
-    Every bin's quiet level is a low quantile over time, corrected for the bias that a quantile of averaged noise spectra has
-    (they follow a gamma distribution). The floor is the lowest level that a good share of the bins agree on: a receiver's filter
-    skirt passes through many levels but rests on none, and an occupied band lies higher. Where no level is shared, the
-    densest stretch is taken. A signal more than `dynamic_range` above the floor raises it.
+    Every bin's quiet level is a low quantile over time, corrected for the bias that a quantile of averaged noise spectra
+    has (they follow a gamma distribution). The floor is the lowest level that a good share of the bins agree on: a
+    receiver's filter skirt passes through many levels but rests on none, and an occupied band lies higher. Where no
+    level is shared, the densest stretch is taken. A signal more than `dynamic_range` above the floor raises it.
 
     Parameters
     ----------

@@ -80,7 +80,9 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
     """
     scales = 10_000.0 ** -(torch.arange(width // 4) / (width // 4))
     time, frequency = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    angles = torch.stack([time.reshape(-1, 1) * scales, frequency.reshape(-1, 1) * scales], dim=1)  # (token, 2, width/4)
+    angles = torch.stack(
+        [time.reshape(-1, 1) * scales, frequency.reshape(-1, 1) * scales], dim=1
+    )  # (token, 2, width/4)
     return torch.cat([angles.sin(), angles.cos()], dim=2).reshape(-1, width)
 
 
@@ -154,8 +156,8 @@ class Encoder(nn.Module):
 class SegmentationHead(nn.Module):
     """Tokens and the picture itself to class logits of every pixel.
 
-    All convolutions run at half resolution, where they cost a fraction of the encoder. The picture's own pixels, four to a
-    place, join there, so that the edges are as sharp as the input's and need not pass through the tokens.
+    All convolutions run at half resolution, where they cost a fraction of the encoder. The picture's own pixels, four
+    to a place, join there, so that the edges are as sharp as the input's and need not pass through the tokens.
     """
 
     features = 16
@@ -164,8 +166,8 @@ class SegmentationHead(nn.Module):
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.grid = config.grid
-        self.half = config.patch // 2
-        self.unfold = nn.Linear(config.width, self.half**2 * self.features)
+        self.coarse = config.patch // 2  # a patch's side at half resolution
+        self.unfold = nn.Linear(config.width, self.coarse**2 * self.features)
         self.mix = nn.Conv2d(self.features + 4, self.hidden, 3, padding=1)
         self.classify = nn.Conv2d(self.hidden, 4 * config.n_classes, 3, padding=1)
         initialise(self)
@@ -183,9 +185,9 @@ class SegmentationHead(nn.Module):
         (batch, class, n_steps, n_bins) float32
             Logits.
         """
-        (rows, columns), half = self.grid, self.half
-        unfolded = self.unfold(tokens).reshape(-1, rows, columns, half, half, self.features).transpose(2, 3)
-        coarse = unfolded.reshape(-1, rows * half, columns * half, self.features).permute(0, 3, 1, 2)
+        (rows, columns), side = self.grid, self.coarse
+        unfolded = self.unfold(tokens).reshape(-1, rows, columns, side, side, self.features).transpose(2, 3)
+        coarse = unfolded.reshape(-1, rows * side, columns * side, self.features).permute(0, 3, 1, 2)
         fine = F.pixel_unshuffle(pictures[:, None], 2)
         mixed = F.gelu(self.mix(torch.cat([coarse, fine], dim=1)))
         return F.pixel_shuffle(self.classify(mixed), 2)

@@ -15,9 +15,9 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 def windows(blocks: Iterable[IQBlock], spec: SpectrogramSpec, hop_steps: int) -> Iterator[Window]:
     """Cut a stream into overlapping windows.
 
-    Within an uninterrupted segment, window ``k`` starts ``round(k * hop_steps * step_length)`` samples after the segment. The last
-    window of a segment is moved back to end with it, so that it is full too; only a segment shorter than a window gives a
-    short one, and less than one time step is left out.
+    Within an uninterrupted segment, window ``k`` starts ``round(k * hop_steps * step_length)`` samples after the
+    segment. The last window of a segment is moved back to end with it, so that it is full too; only a segment shorter
+    than a window gives a short one, and less than one time step is left out.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def test_tiles_cover_wide_bands_and_join_again(rate: float, n_fft: int, starts: 
 
 
 def test_wrong_rate_and_too_few_samples_are_refused() -> None:
-    with pytest.raises(SpecMismatch, match="1 MS/s.*resample"):
+    with pytest.raises(SpecMismatch, match=r"1 MS/s.*resample"):
         spectrogram(np.zeros(100_000, np.complex64), 1e6, SPEC)
     with pytest.raises(SpecMismatch, match="do not fill"):
         spectrogram(np.zeros(3124, np.complex64), 20e6, SPEC)

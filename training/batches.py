@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of windows for training: shuffled by seed and step alone, so that a resumed run sees what an unbroken one would."""
+"""Batches of windows, shuffled by seed and step alone, so that a resumed run sees what an unbroken one would."""
 
 from __future__ import annotations
 

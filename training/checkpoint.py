@@ -108,14 +108,14 @@ def load(path: Path) -> Checkpoint:
         raise ModelError(f"there is no checkpoint {path}; train one with 'python -m training.finetune'")
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mean": {}, "optimiser": {}}
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
-            plain = json.loads(file.metadata()[_METADATA_KEY])
+        with safe_open(path, framework="pt") as file:
+            plain: dict[str, Any] = json.loads(file.metadata()[_METADATA_KEY])
             for key in file.keys():  # noqa: SIM118  (not a dict)
                 part, name = key.split("/", 1)
                 parts[part][name] = file.get_tensor(key)
         plain["vit"] = VitConfig(**plain["vit"])
         plain["spectrogram"] = SpectrogramSpec(**plain["spectrogram"])
-        return Checkpoint(**plain, **parts)
+        return Checkpoint(weights=parts["weights"], mean=parts["mean"], optimiser=parts["optimiser"], **plain)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is not a checkpoint of this project ({error})") from error
 
@@ -131,7 +131,9 @@ def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> 
     changed = sorted(name for name, value in _flat(recipe).items() if _flat(checkpoint.recipe).get(name) != value)
     changed = [name for name in changed if name not in ("optimisation.steps", "optimisation.max_minutes")]
     if changed:
-        raise ModelError(f"{path} was made with another {', '.join(changed)}; resume with its recipe, or start a new --out")
+        raise ModelError(
+            f"{path} was made with another {', '.join(changed)}; resume with its recipe, or start a new --out"
+        )
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every script of `training/` meets its user: errors are one line, progress shows its end, the exit status says how it went."""
+"""How every script of `training/` meets its user: one line an error, progress with its end in sight, an exit status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(main: Callable[..., None]) -> None:
 
 
 def progress_bar() -> Progress:
-    """Progress with time elapsed and time to go; the estimate looks back two minutes, over validations and checkpoints."""
+    """Progress with time elapsed and time to go; the estimate looks back over two minutes."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -46,7 +46,7 @@ class Optimisation:
     steps : int
         Updates in all, unless the time is up sooner.
     max_minutes : float, optional
-        Wall time of training, over all resumed runs; the learning rate then falls to zero at whichever limit comes first.
+        Wall time over all resumed runs; the learning rate falls to zero at whichever limit comes first.
     batch_size : int
         Windows an update.
     learning_rate : float
@@ -88,8 +88,12 @@ class Optimisation:
     def __post_init__(self) -> None:
         positive = (self.steps, self.batch_size, self.learning_rate, self.clip, self.checkpoint_every, self.log_every)
         if min(positive) <= 0 or (self.max_minutes is not None and self.max_minutes <= 0):
-            raise RecipeError("[optimisation] steps, max_minutes, batch_size, rates, clip and intervals must be positive")
-        if not (0 <= self.warm_up < 1 and 0 <= self.ema_decay < 1 and 0 < self.layer_decay <= 1 and 0 <= self.beta2 < 1):
+            raise RecipeError(
+                "[optimisation] steps, max_minutes, batch_size, rates, clip and intervals must be positive"
+            )
+        if not (
+            0 <= self.warm_up < 1 and 0 <= self.ema_decay < 1 and 0 < self.layer_decay <= 1 and 0 <= self.beta2 < 1
+        ):
             raise RecipeError("[optimisation] warm_up, ema_decay and beta2 lie in [0, 1), layer_decay in (0, 1]")
 
 
@@ -143,7 +147,9 @@ class Masking:
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio < 1 or self.region < 1:
-            raise RecipeError(f"[masking] ratio lies between 0 and 1 and region is at least 1, got {self.ratio}, {self.region}")
+            raise RecipeError(
+                f"[masking] ratio lies between 0 and 1 and region is at least 1, got {self.ratio}, {self.region}"
+            )
         if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
             raise RecipeError("[masking] decoder_width must be a multiple of 4 and of decoder_heads")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import json
 import platform
 import warnings
@@ -35,7 +36,9 @@ _PREFIX = "segmenter."  # where the weights live in the exported module
 
 def main(
     weights: Annotated[Path, typer.Option("--checkpoint", help="Checkpoint of a finetuning run, best.safetensors.")],
-    data: Annotated[Path, typer.Option(help="Folder with the split validation, which the golden picture is taken from.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with the split validation, which the golden picture is taken from.")
+    ],
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     metrics: Annotated[Path | None, typer.Option(help="Report of training.evaluate to put into the contract.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; the file's where not given.")] = None,
@@ -77,7 +80,9 @@ def as_shipped(source: checkpoint.Checkpoint) -> Segmenter:
         If the checkpoint holds no segmenter.
     """
     if source.kind != "finetune":
-        raise ModelError(f"a checkpoint of kind '{source.kind}' labels nothing; finetune it first with 'python -m training.finetune'")
+        raise ModelError(
+            f"a checkpoint of kind '{source.kind}' labels nothing; finetune it first with 'python -m training.finetune'"
+        )
     segmenter = Segmenter(source.vit)
     segmenter.load_state_dict({key: value.half().float() for key, value in source.mean.items()})
     return segmenter.eval()
@@ -107,7 +112,6 @@ def to_onnx(segmenter: Segmenter, contract: ModelContract) -> onnx.ModelProto:
     with warnings.catch_warnings():
         # The tracing exporter is deprecated, but the other one needs packages that training has no use for.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         program = _trace(Probabilities(segmenter).eval(), example)
     model = onnx.load_model_from_string(program)
     _store_as_float16(model)
@@ -118,8 +122,6 @@ def to_onnx(segmenter: Segmenter, contract: ModelContract) -> onnx.ModelProto:
 
 
 def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     torch.onnx.export(
         module,
@@ -137,7 +139,7 @@ def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:
 
 
 def _store_as_float16(model: onnx.ModelProto) -> None:
-    """Halve the file: every float32 weight becomes a float16 one and a Cast; exact, since :func:`as_shipped` rounded them."""
+    """Make every float32 weight a float16 one and a Cast: half the file, and exact, since :func:`as_shipped` rounded."""
     graph = model.graph
     casts = []
     for weight in graph.initializer:
@@ -146,7 +148,9 @@ def _store_as_float16(model: onnx.ModelProto) -> None:
             continue
         halved = values.astype(np.float16)
         short = weight.name.removeprefix(_PREFIX)
-        casts.append(onnx.helper.make_node("Cast", [short], [weight.name], name=f"cast/{short}", to=onnx.TensorProto.FLOAT))
+        casts.append(
+            onnx.helper.make_node("Cast", [short], [weight.name], name=f"cast/{short}", to=onnx.TensorProto.FLOAT)
+        )
         weight.CopyFrom(numpy_helper.from_array(halved, short))
     nodes = [*casts, *graph.node]
     del graph.node[:]
@@ -159,7 +163,8 @@ def provenance(source: checkpoint.Checkpoint) -> dict[str, Any]:
         "vit": dataclasses.asdict(source.vit),
         "recipe": source.recipe,
         "training": source.provenance,
-        "software": {name: version(name) for name in ("torch", "numpy", "onnx")} | {"python": platform.python_version()},
+        "software": {name: version(name) for name in ("torch", "numpy", "onnx")}
+        | {"python": platform.python_version()},
         "exported": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
@@ -171,7 +176,9 @@ def read_metrics(path: Path | None) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read the report {path}: {error}; make one with 'python -m training.evaluate'") from error
+        raise ModelError(
+            f"cannot read the report {path}: {error}; make one with 'python -m training.evaluate'"
+        ) from error
     if not isinstance(report, dict):
         raise ModelError(f"{path} is not a report of training.evaluate")
     return report

@@ -93,7 +93,7 @@ def main(
     batches = training_batches(train, spec, recipe.augmentation, options.batch_size, recipe.seed, first_step)
     typer.echo(f"finetuning {sum(p.numel() for p in model.parameters()):,} parameters on {len(train):,} windows")
     with progress_bar() as bar:
-        task = bar.add_task("finetune", total=1.0, completed=budget.progress(step))
+        task = bar.add_task("finetune", total=1.0)
         try:
             while not finished:
                 batch = next(batches)
@@ -118,7 +118,9 @@ def main(
                     bar.console.print(summary(step, scores))
                     if scores["miou"] > best:
                         best = scores["miou"]
-                        checkpoint.save(dataclasses.replace(state(step), weights={}, optimiser={}), out / checkpoint.BEST)
+                        checkpoint.save(
+                            dataclasses.replace(state(step), weights={}, optimiser={}), out / checkpoint.BEST
+                        )
                 if step % options.checkpoint_every == 0 or finished:
                     checkpoint.save(state(step), out / checkpoint.LAST)
                     curves.draw(out)
@@ -139,7 +141,9 @@ def class_weights(windows: Windows, given: list[float] | None) -> Tensor:
     """
     if given is not None:
         if len(given) != len(LABELS):
-            raise ModelError(f"[loss] class_weights has {len(given)} numbers; {len(LABELS)} are needed: {', '.join(LABELS)}")
+            raise ModelError(
+                f"[loss] class_weights has {len(given)} numbers; {len(LABELS)} are needed: {', '.join(LABELS)}"
+            )
         return torch.tensor(given)
     masks = windows.masks[evaluation_indices(len(windows), 512)]
     share = np.array([np.count_nonzero(masks == label) for label in range(len(LABELS))], np.float64)

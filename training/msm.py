@@ -18,8 +18,8 @@ def shuffle_patches(
 ) -> tuple[Tensor, Tensor]:
     """Choose which patches stay visible and which are hidden.
 
-    Every patch draws a score from the stripe or square that it lies in, with a little of its own to break ties; those with the
-    highest scores are hidden. So every picture hides the same number, whatever the geometry.
+    Every patch has the score of the stripe or square that it lies in, and a little of its own to break ties; those with
+    the highest scores are hidden. So every picture hides the same number, whatever the geometry.
 
     Parameters
     ----------
@@ -48,8 +48,12 @@ def shuffle_patches(
     tall, wide = sides[masking.geometry]
     scores = torch.rand(count, rows // tall + 2, columns // wide + 2, generator=generator)
     # The squares' grid starts anywhere, so that their edges are not always in the same places.
-    row_shift = torch.randint(tall, (count, 1), generator=generator) if masking.geometry == "region" else torch.zeros(count, 1)
-    column_shift = torch.randint(wide, (count, 1), generator=generator) if masking.geometry == "region" else torch.zeros(count, 1)
+    row_shift = (
+        torch.randint(tall, (count, 1), generator=generator) if masking.geometry == "region" else torch.zeros(count, 1)
+    )
+    column_shift = (
+        torch.randint(wide, (count, 1), generator=generator) if masking.geometry == "region" else torch.zeros(count, 1)
+    )
     row = ((torch.arange(rows) + row_shift) // tall).long()  # (count, rows)
     column = ((torch.arange(columns) + column_shift) // wide).long()  # (count, columns)
     of_patch = scores[torch.arange(count)[:, None, None], row[:, :, None], column[:, None, :]].reshape(count, total)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pretraining and finetuning share: parameter groups, the schedule, the running mean of the weights, the time budget."""
+"""What pretraining and finetuning share: parameter groups, schedule, running mean of the weights, time budget."""
 
 from __future__ import annotations
 
@@ -50,10 +50,12 @@ def rate_factor(progress: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
 
 
-def update(model: nn.Module, optimiser: torch.optim.AdamW, loss: Tensor, progress: float, options: Optimisation) -> float:
+def update(
+    model: nn.Module, optimiser: torch.optim.AdamW, loss: Tensor, progress: float, options: Optimisation
+) -> float:
     """Take one step down the gradient of `loss`; return the learning rate."""
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), options.clip)
     # The first update of a run would have a rate of 0 and be wasted.
     rate = options.learning_rate * max(rate_factor(progress, options.warm_up), 1e-3)

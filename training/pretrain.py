@@ -77,7 +77,7 @@ def main(
     batches = training_batches(windows, spec, recipe.augmentation, options.batch_size, recipe.seed, first_step)
     typer.echo(f"pretraining {sum(p.numel() for p in model.parameters()):,} parameters on {len(windows):,} windows")
     with progress_bar() as bar:
-        task = bar.add_task("pretrain", total=1.0, completed=budget.progress(step))
+        task = bar.add_task("pretrain", total=1.0)
         try:
             while (progress := budget.progress(step)) < 1:
                 batch = next(batches)

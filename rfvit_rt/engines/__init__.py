@@ -44,8 +44,8 @@ class Engine(Protocol):
     def infer(self, pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
         """Label every pixel.
 
-        A picture's result is the same, bit for bit, whatever else is in its batch: a recording gives the same answer when it
-        is read from a file and when it arrives live.
+        A picture's result is the same, bit for bit, whatever else is in its batch: a recording gives the same answer
+        read from a file as arriving live.
 
         Parameters
         ----------

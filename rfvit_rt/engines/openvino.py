@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.engines import Engine
+from rfvit_rt.engines.graph import read_graph
 from rfvit_rt.errors import EngineError, ModelError
 
 
@@ -33,16 +34,16 @@ def _telemetry_hidden() -> Iterator[None]:
 with _telemetry_hidden():
     import openvino
 
-# The golden output is stored as float16 (rounding up to 2.5e-4), f32 itself errs by some 1e-5; bf16 keeps 8 bits of every factor.
+# The golden output is stored as float16 (rounding up to 2.5e-4) and f32 itself errs by some 1e-5;
+# bf16 keeps 8 bits of every factor.
 _GOLDEN_TOLERANCE = {"f32": 5e-3, "bf16": 5e-2}
 
 
 class OpenVINOEngine(Engine):
     """A model compiled by OpenVINO.
 
-    Every picture of a batch is a request of its own, spread over one stream a core. A true batch is no faster on a processor
-    (a ViT of 192 / 8 / 3 on four cores: 113 pictures a second singly, 116 in batches of four), and its results could depend
-    on what else is in the batch.
+    Every picture of a batch is a request of its own, spread over one stream a core. A true batch is no faster on a
+    processor, and its results could depend on what else is in the batch.
 
     Parameters
     ----------
@@ -128,7 +129,8 @@ def _check_precision(core: Any, device: str, precision: str | None) -> str:
         usable.insert(0, "bf16")
     if precision is not None and precision not in usable:
         raise EngineError(
-            f"OpenVINO cannot compute in '{precision}' on this {device}; leave the precision out, or use {' or '.join(usable)}"
+            f"OpenVINO cannot compute in '{precision}' on this {device}; leave the precision out, or use "
+            f"{' or '.join(usable)}"
         )
     return precision or usable[0]
 
@@ -142,13 +144,11 @@ def _check_threads(threads: int) -> int:
 def _compile(core: Any, model: ModelFile, device: str, options: dict[str, str], output_shape: tuple[int, ...]) -> Any:
     """Compile for one picture at a time, and hold the graph to its contract's shapes."""
     steps, bins, _ = output_shape
+    content = read_graph(model)
     try:
-        # From memory: a file name would let the graph pull weights in from other files.
-        graph = core.read_model(model.path.read_bytes())
+        graph = core.read_model(content)
         graph.reshape({0: [1, steps, bins], 1: [1]})
         compiled = core.compile_model(graph, device, options)
-    except OSError as error:
-        raise ModelError(f"cannot read the model {model.path}: {error.strerror}") from error
     except Exception as error:  # OpenVINO's errors are RuntimeError and others, over many lines
         reason = str(error).strip().splitlines() or ["no reason given"]
         raise ModelError(f"OpenVINO cannot run {model.path} ({reason[-1].strip()}); export the model again") from error

@@ -24,7 +24,14 @@ from numpy.typing import NDArray
 from rfvit_rt import __version__
 from rfvit_rt.datatypes import Annotation
 from rfvit_rt.errors import OutputError
-from rfvit_rt.sources.recording import ARCHIVE_SUFFIX, DATA_SUFFIX, META_SUFFIX, Recording, validate_metadata
+from rfvit_rt.sources.recording import (
+    ARCHIVE_SUFFIX,
+    DATA_SUFFIX,
+    META_SUFFIX,
+    Recording,
+    describe_violation,
+    validate_metadata,
+)
 from rfvit_rt.wire.samples import from_complex64
 
 GENERATOR = f"rfvit-rt {__version__}"
@@ -278,7 +285,7 @@ def _serialise(document: Mapping[str, Any], path: Path) -> bytes:
     try:
         validate_metadata(document)
     except jsonschema.ValidationError as error:
-        raise OutputError(f"cannot write {path}: {error.json_path}: {error.message[:200]}") from error
+        raise OutputError(f"cannot write {path}, it would not be valid SigMF: {describe_violation(error)}") from error
     ordered = sigmf.SigMFFile(metadata=document).ordered_metadata()
     try:
         return (json.dumps(ordered, indent=4, allow_nan=False) + "\n").encode()

@@ -268,8 +268,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     try:
         validate_metadata(metadata)
     except jsonschema.ValidationError as error:
-        where = error.json_path.removeprefix("$").removeprefix(".") or "the file"
-        raise RecordingError(f"{path} is not valid SigMF: {where}: {error.message[:200]}; correct it") from error
+        raise RecordingError(f"{path} is not valid SigMF: {describe_violation(error)}; correct it") from error
     return metadata
 
 
@@ -292,6 +291,12 @@ def validate_metadata(metadata: Mapping[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # undeclared extensions: not ours to judge
         sigmf.SigMFFile(metadata=metadata).validate()
+
+
+def describe_violation(error: jsonschema.ValidationError) -> str:
+    """Place in the metadata and what is wrong there, for example ``captures[0].core:frequency: …``."""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path]
+    return f"{''.join(steps).removeprefix('.') or 'metadata'}: {error.message[:200]}"
 
 
 def _has_start(item: object) -> bool:

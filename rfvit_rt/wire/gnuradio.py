@@ -193,7 +193,7 @@ def _read_header(reader: pmt.PmtReader, vlen: int) -> tuple[int, tuple[Tag, ...]
         )
     if version != _VERSION:
         raise WireError(
-            f"tag header of version {version} came, only version {_VERSION} is known; use GNU Radio 3.8 to 3.10"
+            f"tag header version {version} came, only {_VERSION} is known; send raw samples and use --no-tags"
         )
     if count > min(MAX_TAGS, reader.remaining // _SMALLEST_TAG):
         raise WireError(f"tag header claims {count} tags in a message of {size} bytes; at most {MAX_TAGS} are read")

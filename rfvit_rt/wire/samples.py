@@ -102,7 +102,8 @@ def from_complex64(samples: NDArray[np.complex64], datatype: str, full_scale: fl
     if not np.isfinite(floats).all():
         raise ValueError(f"NaN or infinite samples cannot be written as {datatype}; write cf32_le instead")
     half = 2.0 ** (8 * component.itemsize - 1)
-    scaled = np.clip(np.rint(floats * (half / full_scale)), -half, half - 1)
+    scaled = np.multiply(floats, half / full_scale, dtype=np.float64)
+    scaled = np.clip(np.rint(scaled), -half, half - 1)
     return (scaled + _zero(component)).astype(component).tobytes()
 
 

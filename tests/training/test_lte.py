@@ -29,7 +29,7 @@ def draw(config: LTEConfig, n_subframes: int = 10, seed: int = 0, first_subframe
 
 
 def demodulate(iq: NDArray[np.complexfloating], n_prb: int, n_fft: int, advance: int = 0) -> NDArray[np.complex64]:
-    """Whole subframes from their first sample on, (subframe, symbol, subcarrier); FFTs start ``advance`` samples early."""
+    """Whole subframes, (subframe, symbol, subcarrier); FFTs start ``advance`` samples before the symbol's body."""
     n_subframes = len(iq) // (15 * n_fft)
     prefixes = np.tile(np.array([160] + [144] * 6) * n_fft // 2048, 2 * n_subframes)
     starts = np.cumsum(prefixes + n_fft) - n_fft - advance
@@ -59,7 +59,7 @@ def test_gold_sequences_follow_their_definition() -> None:
 
 
 def test_gold_sequences_are_balanced_and_unlike_each_other() -> None:
-    signs = 1 - 2.0 * lte.gold_sequences(np.arange(1, 200) * 7919, 4000)
+    signs = 1 - 2.0 * lte.gold_sequences(np.random.default_rng(0).integers(2**31, size=199), 4000)
     correlation = signs @ signs.T / 4000 - np.eye(199)
     assert np.abs(correlation).max() < 0.09  # 5.5 standard deviations of random signs
     assert np.abs(signs.mean(axis=1)).max() < 0.09
@@ -72,7 +72,8 @@ def test_primary_sync_is_flat_and_the_three_are_nearly_orthogonal() -> None:
     np.testing.assert_allclose(sequences, sequences[:, ::-1], atol=1e-5)
     np.testing.assert_allclose(sequences[1], sequences[2].conj(), atol=1e-5)
     correlation = np.abs(sequences @ sequences.conj().T) / 62
-    np.testing.assert_allclose(correlation[~np.eye(3, dtype=bool)], 0, atol=0.2)
+    # Roots u and v correlate as sqrt(gcd(u - v, 63) / 63): 0.38 for 25 and 34, else 0.13.
+    np.testing.assert_allclose(correlation, [[1, 0.13, 0.38], [0.13, 1, 0.13], [0.38, 0.13, 1]], atol=0.01)
 
 
 def secondary_by_definition(m0: int, m1: int, sector: int, subframe: int) -> list[int]:
@@ -191,11 +192,16 @@ def test_tdd_is_silent_in_uplink_and_guard(uplink_downlink_config: int, special_
         special_subframe_config=special_subframe_config,
         n_prb=15,
         cell_id=301,
+        cfi=3,
+        mean_users=4.0,
+        uplink_grants=4.0,
     )
     grid = draw(config, 20)
-    pattern = "DSUUUDSUUU DSUUDDSUUD DSUDDDSUDD DSUUUDDDDD DSUUDDDDDD DSUDDDDDDD DSUUUDSUUD".split()
+    uplink = ["234789", "2378", "27", "234", "23", "2", "23478"][uplink_downlink_config]
+    special = "1" if uplink_downlink_config in (3, 4, 5) else "16"
     length = {"D": 14, "U": 0, "S": [3, 9, 10, 11, 12, 3, 9, 10, 11, 6][special_subframe_config]}
-    expected = [np.arange(14) < length[kind] for kind in pattern[uplink_downlink_config]]
+    kinds = ["U" if n in uplink else "S" if n in special else "D" for n in "0123456789"]
+    expected = [np.arange(14) < length[kind] for kind in kinds]
     np.testing.assert_array_equal(grid.any(axis=2), np.tile(expected, (2, 1)))
     # PSS in symbol 2 of subframes 1 and 6, SSS in the last of 0 and 5.
     middle = slice(90 - 31, 90 + 31)
@@ -210,7 +216,6 @@ def test_tdd_is_silent_in_uplink_and_guard(uplink_downlink_config: int, special_
 @pytest.mark.parametrize("n_ports", [1, 2, 4])
 def test_control_channels_share_the_region_without_overlap(n_prb: int, n_ports: int) -> None:
     for cell_id in (0, 1, 250, 503):
-        reference = draw(replace(IDLE, n_prb=n_prb, n_ports=4, cell_id=cell_id), 1)[0] != 0
         for n_symbols, n_groups in ((2, 1), (3, 2), (4, 2)):
             layout = lte.control_layout(n_prb, cell_id, n_ports, n_symbols, n_groups)
             used = np.concatenate([layout.pcfich, layout.phich.ravel(), layout.cce.ravel()])
@@ -220,10 +225,9 @@ def test_control_channels_share_the_region_without_overlap(n_prb: int, n_ports: 
             assert not (symbol[: 16 + 12 * n_groups]).any()
             clear_of = (symbol == 0) | ((symbol == 1) & (n_ports == 4))
             assert ((subcarrier - cell_id)[clear_of] % 3 != 0).all()
-            # At most eight groups are left over.
+            # What is left over is less than another control channel element.
             room = 4 * n_prb * 2 * n_symbols + 4 * n_prb * (n_symbols - 1 - (n_ports == 4))
             assert 0 <= room - len(used) < 36
-        assert reference[0].any()
 
 
 def test_control_channel_elements_of_a_known_carrier() -> None:
@@ -253,12 +257,14 @@ def test_control_format_sets_where_pdsch_begins(n_prb: int, sizes: tuple[int, ..
 @pytest.mark.parametrize("n_ports", [1, 2, 4])
 def test_powers_are_relative_to_the_reference_signals(n_ports: int) -> None:
     config = replace(FULL, n_ports=n_ports, rho_a_db=-3.0, p_b=2, cfi=1)
-    grid = draw(config, 40)
+    grid = draw(config, 80)
     data = np.abs(grid[3::5, :, :]) ** 2
     np.testing.assert_allclose(data[:, [2, 3, 5, 6]].mean(), 10**-0.3, rtol=0.02)
     # TS 36.213 table 5.2-1, P_B = 2; subcarriers without a reference signal
     ratio = 0.6 if n_ports == 1 else 0.75
-    np.testing.assert_allclose(data[:, 4, [1, 2, 4, 5]].mean(), ratio * 10**-0.3, rtol=0.3)
+    with_reference = [4, 7, 8, 11] if n_ports == 4 else [4, 7, 11]
+    for symbol in with_reference:
+        np.testing.assert_allclose(data[:, symbol, np.arange(600) % 3 != 0].mean(), ratio * 10**-0.3, rtol=0.05)
     columns = [lte.reference_subcarriers(0, 50, port, 0, 4 if port < 2 else 1) for port in range(n_ports)]
     powers = [data[:, 4 if port < 2 else 1, places].mean() for port, places in enumerate(columns)]
     np.testing.assert_allclose(np.mean(powers), 1, rtol=1e-5)
@@ -433,7 +439,7 @@ def test_srsran_fills_the_elements_that_ours_fills(real_iq: Path, name: str, con
 def adjacent_coherence(
     grid: NDArray[np.complex64], cell_id: int, n_prb: int, port: int, slot: int, symbol: int
 ) -> float:
-    """How alike the channel is on neighbouring reference signals: 1 for a smooth channel, about 0 for the wrong sequence."""
+    """How alike neighbouring reference signals find the channel: 1 if it is smooth, about 0 for the wrong sequence."""
     places = lte.reference_subcarriers(cell_id, n_prb, port, slot, symbol)
     sequence = lte.reference_signals(cell_id, n_prb, np.array([slot]), symbol)[0]
     channel = grid[slot // 2 :: 10, 7 * (slot % 2) + symbol, places] * sequence.conj()
@@ -442,7 +448,7 @@ def adjacent_coherence(
 
 
 def over_the_air(folder: Path, name: str, frame_start: int, offset: float) -> NDArray[np.complex64]:
-    """Grid of a 20 MHz cell recorded at 19.2 MS/s, from a frame's first sample on, its frequency offset in Hz taken out."""
+    """Grid of a 20 MHz cell recorded at 19.2 MS/s, from a frame's first sample on, without its offset in Hz."""
     pairs = np.fromfile(folder / f"{name}.sigmf-data", np.int8).astype(np.float32).reshape(-1, 2)
     iq = (pairs[:, 0] + 1j * pairs[:, 1])[frame_start:]
     iq *= np.exp(-2j * np.pi * offset * np.arange(len(iq)) / 19.2e6)

@@ -16,7 +16,7 @@ DOPPLER_SPREADS = (0.0, 0.0, 5.0, 70.0, 300.0)
 def multipath(
     iq: NDArray[np.complex64], sample_rate: float, delay_spread: float, doppler: float, rng: np.random.Generator
 ) -> NDArray[np.complex64]:
-    """Tapped delay line with an exponential power profile and Rayleigh taps (as the TDL models of TR 38.901 clause 7.7.2).
+    """Tapped delay line with exponential power profile and Rayleigh taps, as TDL models are (TR 38.901 clause 7.7.2).
 
     Parameters
     ----------

@@ -20,8 +20,8 @@ class ResourceGrid:
     label : str
         Class name, for example ``LTE``.
     values : (symbol, subcarrier) complex64
-        Modulation symbols; exactly zero where nothing is sent. Columns are contiguous in frequency; where a standard leaves
-        the centre subcarrier unused (LTE), that column is there and zero.
+        Modulation symbols; exactly zero where nothing is sent. Columns are contiguous in frequency; where a standard
+        leaves the centre subcarrier unused (LTE), that column is there and zero.
     lowest_subcarrier : int
         Index of the first column relative to the carrier's centre: column ``j`` is at
         ``(lowest_subcarrier + j) * subcarrier_spacing`` Hz.
@@ -59,20 +59,19 @@ class ResourceGrid:
 def modulate(grid: ResourceGrid) -> NDArray[np.complex64]:
     """OFDM baseband of a grid at its native rate (TS 36.211 clause 6.12, TS 38.211 clause 5.3.1).
 
-    A resource element of magnitude 1 contributes a mean power of 1 / n_fft**2 · n_fft**2 = 1, so that the power of the signal is
-    the sum over the subcarriers of their mean squared magnitudes.
+    A resource element of magnitude 1 contributes a mean power of 1 while its symbol lasts.
 
     Returns
     -------
     (n,) complex64
     """
-    n_symbols, n_subcarriers = grid.values.shape
-    spectrum = np.zeros((n_symbols, grid.n_fft), np.complex64)
-    bins = np.arange(grid.lowest_subcarrier, grid.lowest_subcarrier + n_subcarriers) % grid.n_fft
-    spectrum[:, bins] = grid.values
+    sent = np.flatnonzero(grid.values.any(axis=1))  # most symbols of an idle or TDD carrier are empty
+    spectrum = np.zeros((len(sent), grid.n_fft), np.complex64)
+    columns = np.arange(grid.lowest_subcarrier, grid.lowest_subcarrier + grid.values.shape[1])
+    spectrum[:, columns % grid.n_fft] = grid.values[sent]
     bodies = scipy.fft.ifft(spectrum, axis=1, overwrite_x=True) * np.float32(grid.n_fft)
-    iq = np.empty(grid.symbol_start[-1], np.complex64)
-    for body, start, cp in zip(bodies, grid.symbol_start, grid.cp_lengths, strict=False):
+    iq = np.zeros(grid.symbol_start[-1], np.complex64)
+    for body, start, cp in zip(bodies, grid.symbol_start[sent], grid.cp_lengths[sent], strict=True):
         iq[start : start + cp] = body[grid.n_fft - cp :]
         iq[start + cp : start + cp + grid.n_fft] = body
     return iq
@@ -95,12 +94,12 @@ def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: ND
     """
     summed = np.zeros(np.add(grid.values.shape, 1), np.int32)
     summed[1:, 1:] = np.cumsum(np.cumsum(grid.values != 0, axis=0, dtype=np.int32), axis=1)
-    # A symbol counts in a step that holds at least a tenth of it, so that mere contact at an edge does not label a pixel.
+    # A symbol counts in a step that holds at least a tenth of it: mere contact at an edge does not label a pixel.
     lengths = np.diff(grid.symbol_start) / grid.sample_rate
     begins = grid.symbol_start[:-1] / grid.sample_rate
     first = np.searchsorted(begins + 0.9 * lengths, step_edges[:-1], side="right")
     last = np.searchsorted(begins + 0.1 * lengths, step_edges[1:], side="left")
-    # A subcarrier sits at its centre frequency; it belongs to the bin that holds that centre, or that it reaches into by half.
+    # A subcarrier belongs to the bin that holds its centre, and to one that it reaches into by a quarter of its width.
     columns = np.arange(grid.values.shape[1]) + grid.lowest_subcarrier
     centres = columns * grid.subcarrier_spacing
     low = np.searchsorted(centres, bin_edges[:-1] - grid.subcarrier_spacing / 4, side="left")

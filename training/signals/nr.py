@@ -75,6 +75,8 @@ _CSI_RS_ROWS: dict[int, tuple[tuple[int, ...], tuple[int, ...], int]] = {
 # Size of a resource block group by the largest bandwidth it serves (TS 38.214 table 5.1.2.2.1-1, configuration 1).
 _RBG_SIZE = {36: 2, 72: 4, 144: 8, 275: 16}
 
+_LEVELS = np.array([1, 2, 2, 2, 4, 4, 4, 8])  # aggregation levels of PDCCH, as often as they are drawn
+
 _FFT_SIZES = sorted(128 * factor << power for power in range(7) for factor in (2, 3))  # integer cyclic prefixes
 
 
@@ -598,11 +600,11 @@ def _put_traffic(canvas: _Canvas, config: NRConfig, rng: np.random.Generator) ->
     for slot in np.flatnonzero(canvas.downlink > 0).tolist():
         users = _schedule(config, rng, canvas.data_free[slot]) if busy[slot] else []
         for blocks in users:
-            bits, power = int(rng.choice((2, 4, 6, 8))), rng.uniform(-3.0, 3.0)
+            bits, power = 2 * int(rng.integers(1, 5)), rng.uniform(-3.0, 3.0)
             data.put(canvas, slot, blocks, int(canvas.downlink[slot]), bits, power, rng)
         n_control = len(users) + int(rng.poisson(config.pdcch_rate))
         if n_control:
-            levels = rng.choice((1, 2, 4, 8), n_control, p=(0.15, 0.35, 0.35, 0.15)).tolist()
+            levels = _LEVELS[rng.integers(len(_LEVELS), size=n_control)].tolist()
             control.put(canvas, slot, levels, rng.uniform(-1.0, 3.0), rng)
 
 
@@ -661,8 +663,9 @@ class _Control:
         used = np.zeros(len(free), bool)
         for level in levels:
             whole = free[: len(free) // level * level].reshape(-1, level).all(axis=1)
-            if whole.any():
-                first = level * int(rng.choice(np.flatnonzero(whole)))
+            starts = np.flatnonzero(whole)
+            if len(starts):
+                first = level * int(starts[rng.integers(len(starts))])
                 used[first : first + level] = True
                 free[first : first + level] = False
         if not used.any():

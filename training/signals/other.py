@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals that are neither LTE nor NR, so that a model does not take everything that is not noise for one of them.
 
-Each generator takes a duration in seconds and gives ((n,) complex64 baseband of power about 1 while it is on, its own sample
-rate in Hz).
+Each generator takes a duration in seconds and gives ((n,) complex64 baseband of power about 1 while it is on, its own
+sample rate in Hz).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole scenes: carriers side by side in a band, on the air, through a receiver, with the label of every pixel.
 
-A scene is put together in the frequency domain, where resampling, shifting in frequency, transmit filters and the receiver's
-response are all one multiplication and addition. It is circular: its end runs into its start, so a margin is cut off at either end.
+A scene is put together in the frequency domain, where resampling, shifting in frequency, transmit filters and the
+receiver's response are all one multiplication and addition. It is circular: its end runs into its start, so a margin is
+cut off at either end.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Carrier:
 
 @dataclass(frozen=True, eq=False)
 class Interferer:
-    """A signal of no named class and its place in a scene; fields as in :class:`Carrier`, `power_db` over 100 kHz of noise."""
+    """A signal of no named class and its place in a scene, in Hz; its power in dB over the noise in 100 kHz."""
 
     generator: Generator
     offset: float
@@ -232,7 +233,7 @@ def _random_carriers(settings: SceneSettings, sample_rate: float, rng: np.random
 def _row_of_carriers(
     settings: SceneSettings, whole: float, sample_rate: float, level: float, rng: np.random.Generator
 ) -> list[Carrier]:
-    """Fill the band from its lower edge upwards, with gaps; the outermost carriers may be cut off by the band's edges."""
+    """Fill the band from its lower edge upwards, with gaps; the band's edges may cut off the outermost carriers."""
     wanted = 1 + rng.binomial(4, 0.12 + 0.25 * min(1.0, sample_rate / 60e6))
     edge = sample_rate / 2
     position = -edge + rng.exponential(0.15) * sample_rate

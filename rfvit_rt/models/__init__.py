@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models that ship: ONNX files in this folder, each named as its contract names it, with a model card beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rfvit_rt.contract import ModelFile, read_model
+from rfvit_rt.errors import ModelError
+
+FOLDER = Path(__file__).parent
+
+
+def model_names() -> tuple[str, ...]:
+    """Names of the models that ship, in alphabetical order."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.onnx")))
+
+
+def shipped_models() -> list[ModelFile]:
+    """Read all models that ship, in the order of their names."""
+    return [read_model(FOLDER / f"{name}.onnx") for name in model_names()]
+
+
+def find_model(name: str | Path) -> ModelFile:
+    """Read a model, by the name of one that ships or by the path of an ONNX file.
+
+    Raises
+    ------
+    ModelError
+        If there is neither, or the file is not a model.
+
+    Examples
+    --------
+    >>> find_model("no-such-model")
+    Traceback (most recent call last):
+    rfvit_rt.errors.ModelError: there is no model 'no-such-model'; ...
+    """
+    if str(name) in model_names():
+        return read_model(FOLDER / f"{name}.onnx")
+    if not Path(name).exists():
+        ships = ", ".join(model_names()) or "none"
+        raise ModelError(f"there is no model '{name}'; give the path of an .onnx file, or one that ships: {ships}")
+    return read_model(Path(name))
+
+
+def default_model() -> ModelFile:
+    """Read the model that is used where none is named: the one that ships.
+
+    Raises
+    ------
+    ModelError
+        If none ships, as in a checkout whose model is not trained yet.
+    """
+    names = model_names()
+    if not names:
+        raise ModelError(f"no model ships in {FOLDER}; make one with 'python -m training.export', or give its path")
+    return find_model(names[0])

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as JSON: annotations, emissions and the state of a run, with SigMF's field names.
+
+Every message is one JSON object with ``"type"`` and ``"version"``. Positions are sample indices, frequencies Hz.
+Fields that SigMF defines keep its names (``core:``); those of our own begin with ``rfvit:``. A reader ignores fields
+it does not know; a change that a reader must know of raises the version.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Union
+
+from rfvit_rt.datatypes import Annotation, Emission
+from rfvit_rt.errors import WireError
+
+VERSION = 1
+MAX_BYTES = 16384
+MAX_LABEL = 128
+MAX_INTEGER = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run is doing.
+
+    Attributes
+    ----------
+    position : int
+        Stream position up to which samples were received.
+    sample_rate : float
+        Samples per second, in Hz, that the stream claims.
+    frequency : float or None
+        Centre frequency in Hz; None where unknown.
+    achieved_rate : float
+        Samples per second, in Hz, that were worked through.
+    transport_lost, radio_lost, dropped : int
+        Samples lost on the way from the sender, in the radio, and here because they came too fast to be used.
+    sample_age : float or None
+        Median age of a window's last sample when its result was ready, in s; None before the first.
+    """
+
+    position: int
+    sample_rate: float
+    frequency: float | None
+    achieved_rate: float
+    transport_lost: int
+    radio_lost: int
+    dropped: int
+    sample_age: float | None
+
+
+Result = Union[Annotation, Emission, Status]  # noqa: UP007  (GNU Radio's Python evaluates this line)
+
+
+def to_dict(result: Result) -> dict[str, Any]:
+    """Give a result as a JSON object; the inverse of `from_dict`."""
+    if isinstance(result, Annotation):
+        return {
+            "type": "annotation",
+            "version": VERSION,
+            "core:sample_start": int(result.sample_start),
+            "core:sample_count": int(result.sample_count),
+            "core:freq_lower_edge": float(result.freq_lower_edge),
+            "core:freq_upper_edge": float(result.freq_upper_edge),
+            "core:label": result.label,
+            "core:sample_rate": float(result.sample_rate),
+            "core:frequency": _float_or_none(result.frequency),
+            "rfvit:confidence": float(result.confidence),
+        }
+    if isinstance(result, Emission):
+        return {
+            "type": "emission",
+            "version": VERSION,
+            "core:freq_lower_edge": float(result.freq_lower_edge),
+            "core:freq_upper_edge": float(result.freq_upper_edge),
+            "core:label": result.label,
+            "rfvit:first_seen": int(result.first_seen),
+            "rfvit:last_seen": int(result.last_seen),
+            "rfvit:burst_count": int(result.burst_count),
+            "rfvit:duty_cycle": float(result.duty_cycle),
+            "rfvit:confidence": float(result.confidence),
+        }
+    return {
+        "type": "status",
+        "version": VERSION,
+        "core:sample_rate": float(result.sample_rate),
+        "core:frequency": _float_or_none(result.frequency),
+        "rfvit:position": int(result.position),
+        "rfvit:achieved_rate": float(result.achieved_rate),
+        "rfvit:transport_lost": int(result.transport_lost),
+        "rfvit:radio_lost": int(result.radio_lost),
+        "rfvit:dropped": int(result.dropped),
+        "rfvit:sample_age": _float_or_none(result.sample_age),
+    }
+
+
+def from_dict(message: object) -> Result:
+    """Check a JSON object and read the result from it.
+
+    Raises
+    ------
+    WireError
+        If it is not an object, of another type or version, or a field is missing, of the wrong kind or out of range.
+    """
+    if not isinstance(message, dict):
+        raise WireError(f"a result is a {_kind(message)}; expected a JSON object")
+    fields = _Fields(message)
+    kind = fields.text("type")
+    if kind not in ("annotation", "emission", "status"):
+        raise WireError(f"a result has the type {kind!r}; expected annotation, emission or status")
+    version = fields.integer("version")
+    if version != VERSION:
+        raise WireError(
+            f"a result has version {version}; this release reads {VERSION}: use the same release on both ends"
+        )
+    if kind == "annotation":
+        lower, upper = fields.band()
+        return Annotation(
+            label=fields.text("core:label"),
+            sample_start=fields.integer("core:sample_start"),
+            sample_count=fields.integer("core:sample_count", at_least=1),
+            freq_lower_edge=lower,
+            freq_upper_edge=upper,
+            confidence=fields.share("rfvit:confidence"),
+            sample_rate=fields.positive("core:sample_rate"),
+            frequency=fields.number_or_none("core:frequency"),
+        )
+    if kind == "emission":
+        lower, upper = fields.band()
+        first_seen = fields.integer("rfvit:first_seen")
+        return Emission(
+            label=fields.text("core:label"),
+            freq_lower_edge=lower,
+            freq_upper_edge=upper,
+            first_seen=first_seen,
+            last_seen=fields.integer("rfvit:last_seen", at_least=first_seen),
+            burst_count=fields.integer("rfvit:burst_count", at_least=1),
+            duty_cycle=fields.share("rfvit:duty_cycle"),
+            confidence=fields.share("rfvit:confidence"),
+        )
+    return Status(
+        position=fields.integer("rfvit:position"),
+        sample_rate=fields.positive("core:sample_rate"),
+        frequency=fields.number_or_none("core:frequency"),
+        achieved_rate=fields.number("rfvit:achieved_rate"),
+        transport_lost=fields.integer("rfvit:transport_lost"),
+        radio_lost=fields.integer("rfvit:radio_lost"),
+        dropped=fields.integer("rfvit:dropped"),
+        sample_age=fields.number_or_none("rfvit:sample_age"),
+    )
+
+
+def encode(result: Result) -> bytes:
+    """Give a result as one line of JSON, ASCII only, without a line feed.
+
+    Raises
+    ------
+    WireError
+        If a number is not finite, which JSON cannot say.
+    """
+    try:
+        return json.dumps(to_dict(result), allow_nan=False, separators=(",", ":")).encode("ascii")
+    except ValueError as error:
+        raise WireError(f"{result} holds a number that is not finite; JSON cannot carry it") from error
+
+
+def decode(data: bytes) -> Result:
+    """Read a result from bytes of any origin; the inverse of `encode`.
+
+    Raises
+    ------
+    WireError
+        If the bytes are too many, not JSON, or not a valid result.
+    """
+    if len(data) > MAX_BYTES:
+        raise WireError(f"a result has {len(data)} bytes; expected at most {MAX_BYTES}")
+    try:
+        message = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"a result is not JSON ({error}): {data[:40]!r}; is the sender rfvit?") from error
+    return from_dict(message)
+
+
+class _Fields:
+    """The fields of one message, checked one by one."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        self._message = message
+
+    def _get(self, name: str) -> object:
+        if name not in self._message:
+            raise WireError(f"a result lacks the field {name}; is the sender rfvit?")
+        return self._message[name]
+
+    def text(self, name: str) -> str:
+        value = self._get(name)
+        # Printable, so that no result can move a terminal's cursor or break a line.
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL or not value.isprintable():
+            raise WireError(f"{name} is {_shown(value)}; expected 1 to {MAX_LABEL} printable characters")
+        return value
+
+    def integer(self, name: str, at_least: int = 0) -> int:
+        value = self._get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= MAX_INTEGER:
+            raise WireError(f"{name} is {_shown(value)}; expected an integer from {at_least} to {MAX_INTEGER}")
+        return value
+
+    def number(self, name: str) -> float:
+        value = self._get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER:
+            return float(value)
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise WireError(f"{name} is {_shown(value)}; expected a finite number")
+        return value
+
+    def number_or_none(self, name: str) -> float | None:
+        return None if self._get(name) is None else self.number(name)
+
+    def positive(self, name: str) -> float:
+        value = self.number(name)
+        if value <= 0:
+            raise WireError(f"{name} is {value}; expected more than 0")
+        return value
+
+    def share(self, name: str) -> float:
+        value = self.number(name)
+        if not 0 <= value <= 1:
+            raise WireError(f"{name} is {value}; expected 0 to 1")
+        return value
+
+    def band(self) -> tuple[float, float]:
+        lower, upper = self.number("core:freq_lower_edge"), self.number("core:freq_upper_edge")
+        if lower >= upper:
+            raise WireError(f"core:freq_lower_edge is {lower}; expected less than the upper edge, {upper}")
+        return lower, upper
+
+
+def _float_or_none(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _shown(value: object) -> str:
+    """A hostile value, in few characters."""
+    if isinstance(value, (str, float, bool)) or value is None:
+        return ascii(value)[:40]
+    # An integer's digits may be too many to convert, and a list's items too many to show.
+    return str(value) if isinstance(value, int) and abs(value) <= 2 * MAX_INTEGER else f"a {_kind(value)}"
