@@ -20,6 +20,7 @@ import json
 import os
 import sys
 import threading
+from typing import NoReturn
 
 import numpy as np
 import pmt
@@ -43,10 +44,16 @@ class Samples(gr.decim_block):
         self._sample_rate = sample_rate
         self._captures = captures
         self._next = 0
+        self._frequency_told = False
 
     def work(self, input_items, output_items):
         """Convert as many samples as fit."""
-        out = output_items[0]
+        try:
+            return self._convert(input_items, output_items[0])
+        except Exception as error:
+            fail(f"cannot convert the samples: {error!r}")
+
+    def _convert(self, input_items, out):
         out[:] = to_complex64(input_items[0][: len(out) * self._size], self._datatype)
         end = self.nitems_written(0) + len(out)
         while self._next < len(self._captures) and self._captures[self._next]["offset"] < end:
@@ -56,9 +63,11 @@ class Samples(gr.decim_block):
 
     def _tag(self, capture: dict) -> None:
         values = {"rx_rate": pmt.from_double(self._sample_rate)}
-        # Nil says that the frequency is not known from here on; without it the one before would seem to stay.
-        frequency = capture["rx_freq"]
-        values["rx_freq"] = pmt.PMT_NIL if frequency is None else pmt.from_double(frequency)
+        if capture["rx_freq"] is not None:
+            values["rx_freq"] = pmt.from_double(capture["rx_freq"])
+            self._frequency_told = True
+        elif self._frequency_told:
+            values["rx_freq"] = pmt.PMT_NIL  # not known from here on; without this the one before would seem to stay
         if capture["rx_time"] is not None:
             seconds, fraction = capture["rx_time"]
             values["rx_time"] = pmt.make_tuple(pmt.from_uint64(seconds), pmt.from_double(fraction))
@@ -70,7 +79,8 @@ class Replay(gr.top_block):
     """File source, samples, throttle (unless speed is 0), PUSH sink."""
 
     def __init__(self, description: dict, address: str, speed: float, block: int) -> None:
-        gr.top_block.__init__(self, "SigMF replay")
+        # A block that fails has to end the process: with its exception caught, the rest would wait for it for ever.
+        gr.top_block.__init__(self, "SigMF replay", catch_exceptions=False)
         size = item_size(description["datatype"])
         rate = description["sample_rate"]
         self.source = blocks.file_source(
@@ -112,25 +122,24 @@ def main() -> None:
     except RuntimeError as error:
         sys.exit(f"cannot build the flowgraph on {arguments.address}: {error}")
     print("endpoint", flowgraph.sink.last_endpoint().rstrip("\0"), flush=True)
-    stopping = threading.Event()
     flowgraph.start(arguments.block)
-    watch = threading.Thread(target=report_end, args=(flowgraph, description["sample_count"], stopping), daemon=True)
-    watch.start()
+    threading.Thread(target=report_end, args=(flowgraph, description["sample_count"]), daemon=True).start()
     sys.stdin.read()
-    stopping.set()
     flowgraph.stop()
     flowgraph.wait()
 
 
-def report_end(flowgraph: Replay, expected: int, stopping: threading.Event) -> None:
-    """Say when the last sample went to the socket; end the process if the file held fewer than expected."""
+def report_end(flowgraph: Replay, expected: int) -> None:
+    """Say when the last sample went to the socket."""
     flowgraph.wait()
-    count = flowgraph.sink.nitems_read(0)
-    if count == expected:
-        print("sent", count, flush=True)
-    elif not stopping.is_set():
-        print(f"the data ended after {count} of {expected} samples", file=sys.stderr, flush=True)
-        os._exit(1)  # the main thread waits for standard input
+    if flowgraph.sink.nitems_read(0) == expected:
+        print("sent", expected, flush=True)
+
+
+def fail(reason: str) -> NoReturn:
+    """End the process at once, from any thread."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":

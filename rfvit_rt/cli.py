@@ -25,7 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Find LTE and 5G NR in recorded and live spectrum: which signal is where in time and frequency, now.",
 )
 
 Recording = Annotated[
@@ -47,14 +46,19 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads for 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 
 
-@app.callback()
-def common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
-) -> None:
-    """Find LTE and 5G NR in recorded and live spectrum."""
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"rfvit-rt {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Find LTE and 5G NR in recorded and live spectrum: which signal is where in time and frequency, now."""
 
 
 @app.command()

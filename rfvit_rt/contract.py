@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 
 METADATA_KEY = "rfvit.contract"
 FORMAT_VERSION = 1
+TASKS = ("segmentation",)
 _GOLDEN_BLOCK = 16  # pixels on a side over which golden outputs are averaged
 _GOLDEN_LEVELS = 255
 
@@ -46,7 +48,8 @@ class Golden:
     def inputs(self, spec: SpectrogramSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Model inputs: (1, n_steps, n_bins) float32 picture and (1,) float32 bin width."""
         span = (spec.db_max - spec.db_min) / spec.db_scale
-        values = self.picture.astype(np.float32) / _GOLDEN_LEVELS * span + spec.db_min / spec.db_scale
+        levels = self.picture.astype(np.float32) / np.float32(_GOLDEN_LEVELS)
+        values = levels * np.float32(span) + np.float32(spec.db_min / spec.db_scale)
         return values[None], np.array([self.bin_width], np.float32)
 
     def deviation(self, probabilities: NDArray[np.float32]) -> float:
@@ -117,20 +120,22 @@ class ModelContract:
             data = json.loads(text)
             if data["version"] != FORMAT_VERSION:
                 raise ModelError(
-                    f"the model's contract has version {data['version']}, this release reads {FORMAT_VERSION}; "
+                    f"the model's contract has version {data['version']!r:.40}, this release reads {FORMAT_VERSION}; "
                     "upgrade rfvit-rt"
                 )
             spec = SpectrogramSpec(**data["spectrogram"])
-            labels = tuple(str(label) for label in data["labels"])
+            labels = tuple(data["labels"])
+            _check_fields(data, labels, spec)
             blocks = (spec.n_steps // _GOLDEN_BLOCK, spec.n_bins // _GOLDEN_BLOCK, len(labels))
             golden = Golden(
                 _unpack(data["golden"]["picture"], np.uint8, (spec.n_steps, spec.n_bins)),
-                float(data["golden"]["bin_width"]),
+                data["golden"]["bin_width"],
                 _unpack(data["golden"]["output"], np.float16, blocks),
             )
             return cls(data["name"], data["task"], labels, spec, golden, data["provenance"], data["metrics"])
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
-            raise ModelError(f"the model's contract is malformed ({error}); export the model again") from error
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError, zlib.error) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"the model's contract is malformed ({reason}); export the model again") from error
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,26 @@ def block_means(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     return blocks.mean(axis=(1, 3))  # (step block, bin block, class)
 
 
+def _check_fields(data: dict[str, Any], labels: tuple[Any, ...], spec: SpectrogramSpec) -> None:
+    if data["spectrogram"].keys() != dataclasses.asdict(spec).keys():
+        raise ValueError("the spectrogram lacks fields")  # defaults may change, what a model was trained on may not
+    if spec.tile_overlap >= spec.n_bins:
+        raise ValueError(f"tiles of {spec.n_bins} bins that share {spec.tile_overlap} do not cover a wide band")
+    if spec.n_steps % _GOLDEN_BLOCK or spec.n_bins % _GOLDEN_BLOCK:
+        raise ValueError(f"a picture of {spec.n_steps} x {spec.n_bins} has no whole blocks of {_GOLDEN_BLOCK}")
+    if type(data["name"]) is not str or not data["name"] or data["task"] not in TASKS:
+        raise ValueError("a model has a name, and a task of " + ", ".join(TASKS))
+    if type(data["labels"]) is not list or len(set(labels)) < 2 or len(set(labels)) < len(labels):
+        raise ValueError("labels are two or more different names")
+    if not all(type(label) is str and label for label in labels):
+        raise ValueError("labels are names")
+    if type(data["provenance"]) is not dict or type(data["metrics"]) is not dict:
+        raise ValueError("provenance and metrics are objects")
+    bin_width = data["golden"]["bin_width"]
+    if type(bin_width) not in (int, float) or not math.isfinite(bin_width):
+        raise ValueError("the golden bin width is a number")
+
+
 def _pack(array: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
 
@@ -184,4 +209,7 @@ def _pack(array: NDArray[Any]) -> str:
 def _unpack(text: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     data = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
-    return np.frombuffer(data, dtype).reshape(shape)
+    array = np.frombuffer(data, dtype).reshape(shape)
+    if not np.isfinite(array).all():
+        raise ValueError("golden values are not all numbers")
+    return array

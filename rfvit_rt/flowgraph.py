@@ -200,7 +200,7 @@ class Flowgraph:
                 self._bound.set()
             elif word == "sent":
                 self._sent.set()
-            elif line.strip():
+            elif line.strip() and not line.startswith("0x"):  # GNU Radio ends its last words with a stack trace
                 self._output.append(line.strip())
         self._bound.set()
 

@@ -159,7 +159,8 @@ class SegmentSettings:
         Longest silence inside a region in s. The default joins an LTE carrier's subframes, TDD uplink included;
         NR's SSB bursts, 20 ms apart, stay boxes of their own and meet again in an emission.
     frequency_gap : float
-        Widest empty band inside a region in Hz. Neighbouring carriers' guard bands are wider, from 3 MHz LTE on.
+        Widest empty band inside a region in Hz. The guard between neighbouring carriers is wider from LTE's 5 MHz
+        channels on (0.5 MHz: TS 36.104, table 5.6-1); narrower channels side by side become one box.
     frequency_gap_bins : int
         The same in bins, for spectra whose bins are wide; the larger of the two holds.
     min_duration : float
@@ -186,7 +187,7 @@ class SegmentSettings:
     min_bandwidth: float = 180e3
     min_pixels: int = 16
     min_confidence: float = 0.5
-    edge_share: float = 0.15
+    edge_share: float = 0.1
     max_duration: float = 1.0
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ import resource
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +14,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
@@ -83,9 +80,9 @@ class Outputs:
         self, console: Console, jsonl: str | None, png: Path | None, publish: str | None, overwrite: bool
     ) -> None:
         self.console = console
+        self.png = png
         self.overwrite = overwrite
         with ExitStack() as stack:
-            self.image = ImageSink(png, overwrite) if png else None
             self.sinks: list[JsonLinesSink | ZmqSink] = []
             if publish:
                 self.sinks.append(stack.enter_context(ZmqSink(publish)))
@@ -152,7 +149,7 @@ def segment_stream(
         if config.sample_rate is None:
             raise StreamError("--duration counts samples; give --sample-rate too")
         config = replace(config, sample_count=round(duration * config.sample_rate))
-    with _running(options, outputs) as run, ZmqSource(config, run.stop.is_set) as source:
+    with _running(url, options, outputs) as run, ZmqSource(config, run.stop.is_set) as source:
         run.process(source, config.sample_count, live=True)
         run.losses = _losses(source.statistics)
 
@@ -160,7 +157,7 @@ def segment_stream(
 class _Run:
     """Takes a stream through the model, hands out what comes of it, and keeps what the report needs."""
 
-    def __init__(self, engine: Engine, model: ModelFile, outputs: Outputs, stop: threading.Event) -> None:
+    def __init__(self, title: str, engine: Engine, model: ModelFile, outputs: Outputs, stop: threading.Event) -> None:
         self.stop = stop
         self.model = model
         self.annotations: list[Annotation] = []
@@ -170,7 +167,11 @@ class _Run:
         self._outputs = outputs
         self._statistics = PipelineStatistics()
         self._emissions = EmissionTracker()
-        self._recent: deque[Analysed] = deque()
+        self._image: ImageSink | None = None
+        if outputs.png:
+            self._image = ImageSink(
+                outputs.png, model.contract.labels, title, model.contract.name, overwrite=outputs.overwrite
+            )
         self._sample_rate: float | None = None
         self._elapsed = 0.0
         self._processor = time.process_time()
@@ -197,8 +198,9 @@ class _Run:
         for emission in emissions:
             for sink in outputs.sinks:
                 sink.write(emission)
-        if outputs.image:
-            outputs.image.write(self.annotations)
+        if self._image:
+            self._image.close()
+            outputs.console.print(f"Picture: {outputs.png}")
         if self._sample_rate:
             outputs.console.print(terminal.annotation_table(self.annotations))
             outputs.console.print(terminal.emission_table(emissions, self._sample_rate))
@@ -225,6 +227,8 @@ class _Run:
     def _take(self, annotation: Annotation) -> None:
         self.annotations.append(annotation)
         self._emissions.add(annotation)
+        if self._image:
+            self._image.add_annotation(annotation)
         for sink in self._outputs.sinks:
             sink.write(annotation)
 
@@ -244,29 +248,16 @@ class _Run:
     def _observed(self, windows: Iterable[Analysed], progress: Progress, task: TaskID) -> Iterator[Mask]:
         for window in windows:
             self._sample_rate = window.mask.sample_rate
-            if self._outputs.image:
-                self._recent.append(window)
+            if self._image:
+                self._image.add_picture(window.picture, window.mask)
             progress.update(task, completed=self._statistics.samples, note=self._note())
             yield window.mask
 
     def _drawn(self, masks: Iterable[Mask]) -> Iterator[Mask]:
         for mask in masks:
-            if self._outputs.image:
-                self._outputs.image.add(self._picture(mask), mask)
+            if self._image:
+                self._image.add_mask(mask)
             yield mask
-
-    def _picture(self, mask: Mask) -> NDArray[np.float32]:
-        """Put together what the windows showed where a stitched mask is."""
-        while self._recent and self._recent[0].mask.sample_end <= mask.sample_start:
-            self._recent.popleft()
-        step = mask.sample_count / mask.step_count
-        result = np.zeros(mask.probabilities.shape[:2], np.float32)
-        for window in self._recent:
-            shift = round((window.mask.sample_start - mask.sample_start) / step)
-            first, last = max(shift, 0), min(shift + len(window.picture), len(result))
-            if first < last and window.mask.sample_rate == mask.sample_rate:
-                result[first:last] = window.picture[first - shift : last - shift]
-        return result
 
     def _note(self) -> str:
         ages = self._statistics.sample_ages
@@ -274,14 +265,14 @@ class _Run:
 
 
 @contextmanager
-def _running(options: Options, outputs: Outputs) -> Iterator[_Run]:
+def _running(title: str, options: Options, outputs: Outputs) -> Iterator[_Run]:
     """Load the model for a run; at the run's end, however it ends, write what was found and say how it went."""
     model = find_model(options.model) if options.model else default_model()
     with (
         load_engine(model, options.engine, precision=options.precision, threads=options.threads) as engine,
         _stopping_at_ctrl_c() as stop,
     ):
-        run = _Run(engine, model, outputs, stop)
+        run = _Run(title, engine, model, outputs, stop)
         yield run
         run.finish()
     if run.failures:
@@ -295,7 +286,7 @@ def _annotating(recording: Recording, output: Path | None, options: Options, out
     """As :func:`_running`, with the annotations written beside the recording."""
     target = output or default_output(recording)
     check_annotations_output(recording, target, outputs.overwrite)
-    with _running(options, outputs) as run:
+    with _running(recording.meta_path.name, options, outputs) as run:
         yield run
         write_annotations(
             recording,

@@ -7,7 +7,7 @@ IQ samples become the power in a grid of fixed time steps and frequency bins, in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from rfvit_rt.errors import SpecMismatch
 
-# The equivalent number of independent spectra is a little below the number averaged, because Hann windows that overlap by
-# half correlate: neighbours by 1/6, so the variance grows by 1 + 2/36 (Welch 1967, eq. 13).
+LARGEST_FFT = 2**20
+
+# The equivalent number of independent spectra is a little below the number averaged, because Hann windows that overlap
+# by half correlate: neighbours by 1/6, so the variance grows by 1 + 2/36 (Welch 1967, eq. 13).
 _OVERLAP_VARIANCE = 1 + 2 / 36
 
 
@@ -51,6 +53,11 @@ class SpectrogramSpec:
         Picture values are dB divided by this.
     min_sample_rate, max_sample_rate : float
         Sample rates that the spec fits, in Hz.
+
+    Raises
+    ------
+    ValueError
+        If the numbers cannot be.
     """
 
     n_steps: int = 256
@@ -67,6 +74,24 @@ class SpectrogramSpec:
     db_scale: float = 20.0
     min_sample_rate: float = 1.8e6
     max_sample_rate: float = 500e6
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not int and (field.type == "int" or type(value) is not float or not math.isfinite(value)):
+                raise ValueError(f"the spectrogram's {field.name} is {value!r:.40}, not a number of type {field.type}")
+        possible = (
+            min(self.n_steps, self.n_bins) > 0
+            and self.tile_overlap >= 0
+            and min(self.time_step, self.max_bin_width, self.floor_spread, self.dynamic_range, self.db_scale) > 0
+            and 0 <= self.floor_quantile < 1
+            and 0 < self.floor_share <= 1
+            and self.db_min < self.db_max
+            and 0 < self.min_sample_rate <= self.max_sample_rate
+            and self.n_fft(self.max_sample_rate) <= LARGEST_FFT
+        )
+        if not possible:
+            raise ValueError(f"no spectrogram can be made as {self} says")
 
     def check_sample_rate(self, sample_rate: float) -> None:
         """Raise :class:`SpecMismatch` where the spec does not fit a sample rate in Hz."""
@@ -149,10 +174,10 @@ def power(samples: NDArray[np.complex64], sample_rate: float, spec: SpectrogramS
 def noise_floor(power: NDArray[np.float32], sample_rate: float, spec: SpectrogramSpec) -> float:
     """Noise power per bin, estimated from the window itself.
 
-    Every bin's quiet level is a low quantile over time, corrected for the bias that a quantile of averaged noise spectra
-    has (they follow a gamma distribution). The floor is the lowest level that a good share of the bins agree on: a
-    receiver's filter skirt passes through many levels but rests on none, and an occupied band lies higher. Where no
-    level is shared, the densest stretch is taken. A signal more than `dynamic_range` above the floor raises it.
+    Every bin's quiet level is a low quantile over time, corrected for the bias that a quantile of averaged noise
+    spectra has (they follow a gamma distribution). The floor is the lowest level that a good share of the bins agree
+    on: a receiver's filter skirt passes through many levels but rests on none, and an occupied band lies higher. Where
+    no level is shared, the densest stretch is taken. A signal more than `dynamic_range` above the floor raises it.
 
     Parameters
     ----------

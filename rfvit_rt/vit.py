@@ -160,8 +160,8 @@ class SegmentationHead(nn.Module):
     to a place, join there, so that the edges are as sharp as the input's and need not pass through the tokens.
     """
 
-    features = 16
-    hidden = 24
+    features = 12
+    hidden = 16
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rfvit_rt.errors import RecordingError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training.config import Augmentation
 from training.datasets import IGNORED, Windows
@@ -32,15 +37,49 @@ class Batch:
     masks: Tensor
 
 
+def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
+    """The spec that a split's pictures were made with: from its scenes.json, else the default in the pictures' size.
+
+    Raises
+    ------
+    RecordingError
+        If scenes.json is malformed, or does not fit the pictures.
+    """
+    shape = windows.pictures.shape[1:]
+    path = folder / "scenes.json"
+    if not path.is_file():
+        return dataclasses.replace(SpectrogramSpec(), n_steps=shape[0], n_bins=shape[1])
+    try:
+        spec = SpectrogramSpec(**json.loads(path.read_text(encoding="utf-8"))["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordingError(f"{path} does not hold a spectrogram's spec ({error}); make the windows again") from error
+    if (spec.n_steps, spec.n_bins) != shape:
+        raise RecordingError(
+            f"{path} speaks of {spec.n_steps} x {spec.n_bins} pixels, the pictures have {shape[0]} x {shape[1]}; "
+            "make the windows again"
+        )
+    return spec
+
+
 def training_batches(
     windows: Windows, spec: SpectrogramSpec, augmentation: Augmentation, batch_size: int, seed: int, first_step: int = 0
 ) -> Iterator[Batch]:
-    """Augmented batches without end, from `first_step` on; every epoch has its own order."""
-    step = first_step
-    while True:
+    """Augmented batches without end, from `first_step` on; every epoch has its own order.
+
+    The next batch is made while the caller works on the last.
+    """
+
+    def make(step: int) -> Batch:
         rng = np.random.default_rng([seed, 1, step])
-        yield augment(read(windows, indices(len(windows), batch_size, seed, step)), spec, augmentation, rng)
-        step += 1
+        return augment(read(windows, indices(len(windows), batch_size, seed, step)), spec, augmentation, rng)
+
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
+        step = first_step
+        coming = ahead.submit(make, step)
+        while True:
+            batch, step = coming.result(), step + 1
+            coming = ahead.submit(make, step)
+            yield batch
 
 
 def indices(count: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:

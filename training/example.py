@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generate the example recording: ``python -m training.example flowgraphs/recordings/lte_nr_20MHz``.
 
-A band of 20 MHz with an LTE carrier, an NR carrier that comes on the air in mid-recording, and nothing between and above them.
+A band of 20 MHz with an LTE carrier, an NR carrier that comes on the air in mid-recording, and nothing elsewhere.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:
 
 
 def _store_as_float16(model: onnx.ModelProto) -> None:
-    """Make every float32 weight a float16 one and a Cast: half the file, and exact, since :func:`as_shipped` rounded."""
+    """Make every float32 weight a float16 one and a Cast: half the file, and exact, since they are rounded."""
     graph = model.graph
     casts = []
     for weight in graph.initializer:

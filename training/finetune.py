@@ -11,18 +11,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from rfvit_rt.errors import ModelError
-from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import Segmenter
 from training import checkpoint, curves
-from training.batches import evaluation_batches, evaluation_indices, training_batches
+from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec, training_batches
 from training.command import progress_bar, run
 from training.config import FinetuneRecipe, read_recipe
 from training.datasets import IGNORED, LABELS, Windows, open_windows
 from training.metrics import confusion, figures
-from training.optimisation import Budget, WeightMean, make_optimiser, update
+from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
 
 
 def main(
@@ -38,12 +38,10 @@ def main(
     recipe = read_recipe(config, FinetuneRecipe).for_run(steps, max_minutes)
     options = recipe.optimisation
     torch.manual_seed(recipe.seed)
-    torch.set_flush_denormal(True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    workers = Workers(options.threads)
 
     train, validation = open_windows(data / "train"), open_windows(data / "validation")
-    spec = dataclasses.replace(SpectrogramSpec(), n_steps=train.pictures.shape[1], n_bins=train.pictures.shape[2])
+    spec = read_spec(data / "train", train)
     vit = recipe.model.config(spec.n_steps, spec.n_bins, len(LABELS))
     weights = class_weights(train, recipe.loss.class_weights)
     model = Segmenter(vit)
@@ -65,7 +63,7 @@ def main(
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
         model.load_state_dict(before.weights)
-        mean.weights = before.mean
+        mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimiser(optimiser, before.optimiser)
         first_step, budget, best = before.step, Budget(options, before.elapsed), before.best
         provenance["pretrained"] = before.provenance["pretrained"]
@@ -80,13 +78,18 @@ def main(
             spectrogram=spec,
             recipe=dataclasses.asdict(recipe),
             weights=model.state_dict(),
-            mean=mean.weights,
+            mean=mean.model.state_dict(),
             optimiser=checkpoint.optimiser_tensors(optimiser),
             step=step,
             elapsed=budget.elapsed,
             best=best,
             provenance=provenance | {"steps": step, "minutes": round(budget.elapsed / 60, 1)},
         )
+
+    def loss(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
+        logits = model(pictures, bin_widths)
+        entropy = F.cross_entropy(logits, masks, weights, ignore_index=IGNORED)
+        return entropy + recipe.loss.dice * dice_loss(logits, masks) if recipe.loss.dice else entropy
 
     step, losses = first_step, []
     finished = budget.progress(step) >= 1
@@ -97,15 +100,10 @@ def main(
         try:
             while not finished:
                 batch = next(batches)
-                model.train()
-                logits = model(batch.pictures, batch.bin_widths)
-                loss = F.cross_entropy(logits, batch.masks, weights, ignore_index=IGNORED)
-                if recipe.loss.dice:
-                    loss = loss + recipe.loss.dice * dice_loss(logits, batch.masks)
-                rate = update(model, optimiser, loss, budget.progress(step), options)
+                losses.append(workers.gradients(model, loss, batch.pictures, batch.bin_widths, batch.masks))
+                rate = update(model, optimiser, budget.progress(step), options)
                 step += 1
                 mean.update(model, step)
-                losses.append(loss.item())
                 finished = budget.progress(step) >= 1
                 bar.update(task, completed=budget.progress(step), description=f"step {step} loss {losses[-1]:.4f}")
                 if step % options.log_every == 0:
@@ -113,7 +111,7 @@ def main(
                     curves.append(out, entry | {"elapsed": round(budget.elapsed, 1)})
                     losses.clear()
                 if step % recipe.validate_every == 0 or finished:
-                    scores = validate(model, mean.weights, validation, options.batch_size, recipe.validation_windows)
+                    scores = validate(mean.model, validation, recipe.validation_windows, workers)
                     curves.append(out, {"step": step} | scores)
                     bar.console.print(summary(step, scores))
                     if scores["miou"] > best:
@@ -186,17 +184,15 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return 1 - ((2 * overlap + 1) / (size + 1)).mean()
 
 
-@torch.no_grad()
-def validate(
-    model: Segmenter, weights: dict[str, Tensor], windows: Windows, batch_size: int, limit: int
-) -> dict[str, Any]:
-    """Figures of `model` with `weights` in place of its own, on at most `limit` windows."""
-    matrix = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    model.eval()
-    for _, batch in evaluation_batches(windows, batch_size, limit):
-        logits = torch.func.functional_call(model, weights, (batch.pictures, batch.bin_widths))
-        matrix += confusion(batch.masks.numpy(), logits.argmax(dim=1).numpy(), len(LABELS))
-    return figures(matrix, LABELS)
+def validate(model: nn.Module, windows: Windows, limit: int, workers: Workers) -> dict[str, Any]:
+    """Figures on at most `limit` windows."""
+
+    def matrix(item: tuple[slice, Batch]) -> NDArray[np.int64]:
+        _, batch = item
+        logits = model(batch.pictures, batch.bin_widths)
+        return confusion(batch.masks.numpy(), logits.argmax(dim=1).numpy(), len(LABELS))
+
+    return figures(np.sum(list(workers.map(matrix, evaluation_batches(windows, 4, limit))), axis=0), LABELS)
 
 
 def summary(step: int, scores: dict[str, Any]) -> str:

@@ -32,8 +32,8 @@ def confusion(true: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> ND
 def figures(matrix: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     """Accuracy and intersection over union from a confusion matrix.
 
-    Classes that neither occur nor are predicted have no IoU, those that do not occur no accuracy: they are None, and left
-    out of the means. ``signal_iou`` takes all classes but the first as one.
+    Classes that neither occur nor are predicted have no IoU, those that do not occur no accuracy: they are None, and
+    left out of the means. ``signal_iou`` takes all classes but the first as one.
     """
     total, right = matrix.sum(), np.diag(matrix)
     with np.errstate(invalid="ignore"):

@@ -10,14 +10,13 @@ from typing import Annotated
 import torch
 import typer
 
-from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, curves
-from training.batches import training_batches
+from training.batches import read_spec, training_batches
 from training.command import progress_bar, run
 from training.config import PretrainRecipe, read_recipe
 from training.datasets import IGNORED, LABELS, open_windows
 from training.msm import MaskedModel, shuffle_patches
-from training.optimisation import Budget, WeightMean, make_optimiser, update
+from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
 
 
 def main(
@@ -32,12 +31,10 @@ def main(
     recipe = read_recipe(config, PretrainRecipe).for_run(steps, max_minutes)
     options = recipe.optimisation
     torch.manual_seed(recipe.seed)
-    torch.set_flush_denormal(True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    workers = Workers(options.threads)
 
     windows = open_windows(data / "train")
-    spec = dataclasses.replace(SpectrogramSpec(), n_steps=windows.pictures.shape[1], n_bins=windows.pictures.shape[2])
+    spec = read_spec(data / "train", windows)
     vit = recipe.model.config(spec.n_steps, spec.n_bins, len(LABELS))
     model = MaskedModel(vit, recipe.masking)
     optimiser = make_optimiser(model, vit.depth, options)
@@ -47,7 +44,7 @@ def main(
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
         model.load_state_dict(before.weights)
-        mean.weights = before.mean
+        mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimiser(optimiser, before.optimiser)
         first_step, budget = before.step, Budget(options, before.elapsed)
         curves.truncate(out, first_step)
@@ -62,12 +59,12 @@ def main(
                 spectrogram=spec,
                 recipe=dataclasses.asdict(recipe),
                 weights=model.state_dict(),
-                mean=mean.weights,
+                mean=mean.model.state_dict(),
                 optimiser=checkpoint.optimiser_tensors(optimiser),
                 step=step,
                 elapsed=budget.elapsed,
                 best=0.0,
-                provenance={"windows": len(windows), "steps": step, "minutes": round(budget.elapsed / 60, 1)},
+                provenance={"train_windows": len(windows), "steps": step, "minutes": round(budget.elapsed / 60, 1)},
             ),
             out / checkpoint.LAST,
         )
@@ -83,11 +80,12 @@ def main(
                 batch = next(batches)
                 generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
                 visible, hidden = shuffle_patches(len(batch.pictures), vit.grid, recipe.masking, generator)
-                loss = model.loss(batch.pictures, batch.bin_widths, batch.masks == IGNORED, visible, hidden)
-                rate = update(model, optimiser, loss, progress, options)
+                missing = batch.masks == IGNORED
+                parts = (batch.pictures, batch.bin_widths, missing, visible, hidden)
+                losses.append(workers.gradients(model, model.loss, *parts))
+                rate = update(model, optimiser, progress, options)
                 step += 1
                 mean.update(model, step)
-                losses.append(loss.item())
                 bar.update(task, completed=budget.progress(step), description=f"step {step} loss {losses[-1]:.4f}")
                 if step % options.log_every == 0:
                     entry = {"step": step, "loss": sum(losses) / len(losses), "rate": rate}

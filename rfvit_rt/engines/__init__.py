@@ -50,7 +50,7 @@ class Engine(Protocol):
         Parameters
         ----------
         pictures : (batch, n_steps, n_bins) float32
-            As :func:`rfvit_rt.spectrogram.tiles` cuts them; a batch of any size.
+            As :func:`rfvit_rt.spectrogram.tiles` cuts them; one or more.
         bin_widths : (batch,) float32
             As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
 

@@ -7,8 +7,8 @@ import heapq
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -31,10 +31,12 @@ MAX_COLUMNS = 2048
 MAX_BANDS = 4
 MAX_BOXES = 500
 
-# Okabe and Ito's colours, which colour-blind people can tell apart: jfly.uni-koeln.de/color. The lighter ones first, since
-# they lie on a dark spectrogram.
+# Okabe and Ito's colours, which colour-blind people can tell apart (jfly.uni-koeln.de/color); the lighter ones first,
+# since they lie on a dark spectrogram.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
 TINT = 0.75  # how far a labelled pixel's grey is drawn towards its label's colour
+CROWD = 60  # with more boxes than this, only those that have room for a text get one
+SAME_BAND = 0.9  # intersection over union from which abutting boxes are drawn as one
 DPI = 100
 WIDTH = 16.0  # inches: 1600 pixels
 
@@ -119,10 +121,8 @@ class ImageSink:
 
     def add_annotation(self, annotation: Annotation) -> None:
         """Take up a box."""
-        duration = annotation.sample_count / annotation.sample_rate
-        area = duration * (annotation.freq_upper_edge - annotation.freq_lower_edge)
         self._box_count += 1
-        heapq.heappush(self._boxes, (area, -self._box_count, annotation))
+        heapq.heappush(self._boxes, (_area(annotation), -self._box_count, annotation))
         if len(self._boxes) > MAX_BOXES:
             heapq.heappop(self._boxes)
 
@@ -185,13 +185,13 @@ class ImageSink:
     def _figure(self) -> Figure:
         panels = max(1, len(self._bands))
         figure = Figure(figsize=(WIDTH, 9.0 if panels == 1 else 2.2 + 4.0 * panels), dpi=DPI, facecolor="white")
-        top, bottom = 1 - 0.95 / figure.get_figheight(), 0.75 / figure.get_figheight()
+        top, bottom = 1 - (0.9 if panels == 1 else 1.15) / figure.get_figheight(), 0.75 / figure.get_figheight()
         grid = figure.subplots(
             panels,
             1,
             sharex=True,
             squeeze=False,
-            gridspec_kw={"left": 0.065, "right": 0.93, "top": top, "bottom": bottom},
+            gridspec_kw={"left": 0.065, "right": 0.93, "top": top, "bottom": bottom, "hspace": 0.14},
         )
         axes = list(grid[:, 0])
         self._head(figure)
@@ -213,20 +213,25 @@ class ImageSink:
     def _panel(self, panel: Axes, band: _Band, limits: tuple[float, float]) -> None:
         unit, _ = self._time_unit()
         start = self._clock.origin
-        extent = (start * unit, (start + self._columns * self._column) * unit, *(edge / 1e6 for edge in band.edges))
+        lower, upper = band.edges
+        extent = (start * unit, (start + self._columns * self._column) * unit, lower / 1e6, upper / 1e6)
         panel.patch.set(facecolor="white", edgecolor="0.8", hatch="////")
-        panel.imshow(
-            self._pixels(band, limits), extent=extent, origin="lower", aspect="auto", interpolation="nearest", zorder=1
-        )
+        # Nothing is left to the drawing library's own resampling, which may skip a short burst.
+        room = panel.get_window_extent()
+        pixels = self._pixels(band, limits, most_columns=int(room.width), most_bins=int(room.height))
+        panel.imshow(pixels, extent=extent, origin="lower", aspect="auto", interpolation="nearest", zorder=1)
         panel.set_ylabel("Frequency (MHz)" if band.frequency is not None else "Offset from centre (MHz)", fontsize=12)
         panel.tick_params(labelsize=11)
         panel.ticklabel_format(useOffset=False, style="plain")
         if len(self._bands) > 1:
             panel.set_title(_describe(band), fontsize=11, loc="left", pad=4)
 
-    def _pixels(self, band: _Band, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    def _pixels(self, band: _Band, limits: tuple[float, float], most_columns: int, most_bins: int) -> NDArray[np.uint8]:
         """Colours, (bin, column, RGBA): grey by power, tinted by label, transparent where nothing was received."""
         level, signal = band.level[: self._columns], band.signal[: self._columns]
+        for axis, most in ((0, most_columns), (1, most_bins)):
+            if level.shape[axis] > most:
+                level, signal = _pool(level, most, axis), _pool(signal, most, axis)
         known = np.isfinite(level)
         grey = np.clip((np.where(known, level, limits[0]) - limits[0]) / (limits[1] - limits[0]), 0, 1)
         pixels = np.repeat(grey[:, :, None], 4, axis=2)
@@ -272,7 +277,7 @@ class ImageSink:
         panel.text(
             1.0,
             -0.42 * DPI / panel.get_window_extent().height,
-            f"a column is {self._column * 1e3:.4g} ms and shows its strongest time step",
+            f"a column is {self._column * 1e3:.6g} ms and shows its strongest time step",
             transform=panel.transAxes,
             ha="right",
             va="top",
@@ -286,12 +291,11 @@ class ImageSink:
 
     def _draw_boxes(self, panel: Axes, band: _Band) -> None:
         placed: list[Bbox] = []
-        for _, _, annotation in sorted(self._boxes, reverse=True):  # large boxes get their text first
-            if (annotation.frequency, annotation.sample_rate) != (band.frequency, band.sample_rate):
-                continue
-            self._draw_box(panel, annotation, placed)
+        boxes = _join(annotation for _, _, annotation in self._boxes if band.holds(annotation))
+        for box in sorted(boxes, key=_area, reverse=True):  # large boxes get their text first
+            self._draw_box(panel, box, placed, is_crowded=len(boxes) > CROWD)
 
-    def _draw_box(self, panel: Axes, annotation: Annotation, placed: list[Bbox]) -> None:
+    def _draw_box(self, panel: Axes, annotation: Annotation, placed: list[Bbox], is_crowded: bool) -> None:
         unit, _ = self._time_unit()
         start, end = (
             (self._clock.origin + self._clock.seconds(sample)) * unit
@@ -300,20 +304,19 @@ class ImageSink:
         lower, upper = annotation.freq_lower_edge / 1e6, annotation.freq_upper_edge / 1e6
         number = self._labels.index(annotation.label) - 1 if annotation.label in self._labels else 0
         colour = _colour(number)
-        panel.add_patch(
-            Rectangle(
-                (start, lower),
-                end - start,
-                upper - lower,
-                fill=False,
-                edgecolor=colour,
-                linewidth=1.8,
-                zorder=3,
-                path_effects=[withStroke(linewidth=3.6, foreground="black", alpha=0.7)],
-            )
-        )
+        rectangle = Rectangle((start, lower), end - start, upper - lower, fill=False, edgecolor=colour, zorder=3)
+        size = panel.transData.transform([(start, lower), (end, upper)])
+        width, height = size[1] - size[0]
+        if width < 8:  # two outlines would fill it
+            rectangle.set(linewidth=0.8)
+        else:
+            rectangle.set(linewidth=1.8, path_effects=[withStroke(linewidth=3.6, foreground="black", alpha=0.7)])
+        panel.add_patch(rectangle)
+        has_room = width > 110 and height > 40
+        if is_crowded and not has_room:
+            return
         text = f"{annotation.label} {annotation.confidence:.2f}"
-        for corner in _label_places(panel, start, end, lower, upper):
+        for corner in _label_places(start, end, lower, upper, has_room):
             if _place_label(panel, text, colour, corner, placed):
                 return
 
@@ -340,6 +343,9 @@ class _Band:
         """Lower and upper edge in Hz."""
         centre = self.frequency or 0.0
         return centre - self.sample_rate / 2, centre + self.sample_rate / 2
+
+    def holds(self, annotation: Annotation) -> bool:
+        return (annotation.frequency, annotation.sample_rate) == (self.frequency, self.sample_rate)
 
     def halve(self) -> None:
         half = MAX_COLUMNS // 2
@@ -378,10 +384,52 @@ class _Clock:
         return tick.seconds + (sample - tick.sample) / tick.sample_rate
 
 
-def _pool(values: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
-    """Spread steps over columns: the largest where several share one, repeated where there are too few."""
-    starts = np.arange(columns) * len(values) // columns
-    return np.asarray(np.maximum.reduceat(values, starts, axis=0))
+def _pool(values: NDArray[np.float32], count: int, axis: int = 0) -> NDArray[np.float32]:
+    """Spread values over `count` places: the largest where several share one, repeated where there are too few."""
+    starts = np.arange(count) * values.shape[axis] // count
+    return np.asarray(np.fmax.reduceat(values, starts, axis=axis))
+
+
+def _area(annotation: Annotation) -> float:
+    """Time-bandwidth product."""
+    duration = annotation.sample_count / annotation.sample_rate
+    return duration * (annotation.freq_upper_edge - annotation.freq_lower_edge)
+
+
+def _join(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """Join the pieces that a long box was given out in."""
+    joined: list[Annotation] = []
+    ending: dict[tuple[str, int], list[int]] = {}  # numbers of the boxes so far by label and end
+    for piece in sorted(annotations, key=lambda annotation: annotation.sample_start):
+        before = [
+            n for n in ending.get((piece.label, piece.sample_start), []) if _overlap(joined[n], piece) > SAME_BAND
+        ]
+        if before:
+            number = before[0]
+            joined[number] = _union(joined[number], piece)
+        else:
+            number = len(joined)
+            joined.append(piece)
+        ending.setdefault((piece.label, piece.sample_end), []).append(number)
+    return joined
+
+
+def _overlap(one: Annotation, other: Annotation) -> float:
+    """Intersection over union of two bands."""
+    shared = min(one.freq_upper_edge, other.freq_upper_edge) - max(one.freq_lower_edge, other.freq_lower_edge)
+    both = max(one.freq_upper_edge, other.freq_upper_edge) - min(one.freq_lower_edge, other.freq_lower_edge)
+    return shared / both
+
+
+def _union(one: Annotation, other: Annotation) -> Annotation:
+    share = other.sample_count / (one.sample_count + other.sample_count)
+    return replace(
+        one,
+        sample_count=one.sample_count + other.sample_count,
+        freq_lower_edge=min(one.freq_lower_edge, other.freq_lower_edge),
+        freq_upper_edge=max(one.freq_upper_edge, other.freq_upper_edge),
+        confidence=one.confidence + share * (other.confidence - one.confidence),
+    )
 
 
 def _limits(levels: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
@@ -412,10 +460,9 @@ class _Corner:
     shift: tuple[float, float]  # in points
 
 
-def _label_places(panel: Axes, start: float, end: float, lower: float, upper: float) -> Iterator[_Corner]:
-    """Where a box's text may go: within its upper corner if it is large enough, else above it, else below."""
-    (left, bottom), (right, top) = panel.transData.transform([(start, lower), (end, upper)])
-    if right - left > 110 and top - bottom > 40:
+def _label_places(start: float, end: float, lower: float, upper: float, has_room: bool) -> Iterator[_Corner]:
+    """Where a box's text may go: within it if it has room, else above it, else below."""
+    if has_room:
         yield _Corner(start, upper, "left", "top", (5, -5))
         yield _Corner(start, lower, "left", "bottom", (5, 5))
     yield _Corner(start, upper, "left", "bottom", (0, 4))

@@ -437,7 +437,8 @@ class Timeline:
             self._statistics.restarts += 1
             self._segment = _Segment(self._fallback)
         else:
-            self._statistics.transport_lost += start - expected
+            left = self._left()
+            self._statistics.transport_lost += start - expected if left is None else min(start - expected, left)
             self._segment.forget_frequency()
         return start
 
@@ -673,9 +674,7 @@ class _Link:
 
     def close(self) -> None:
         """Free the endpoint."""
-        self._socket.disable_monitor()
-        self._socket.close(linger=0)
-        self._context.term()
+        self._context.destroy(linger=0)  # the monitor's socket too, which would else keep the context alive
 
 
 class _RequestLink(_Link):

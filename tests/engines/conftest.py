@@ -18,7 +18,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 
 NEEDS_TORCH = 'the test model is made with torch: pip install "rfvit-rt[train]"'
 LABELS = ("background", "LTE", "NR")
-SPEC = SpectrogramSpec(n_steps=48, n_bins=64)  # of unequal sides, so that a mix-up of the axes shows
+SPEC = SpectrogramSpec(n_steps=48, n_bins=64, tile_overlap=16)  # of unequal sides, so that a mix-up of the axes shows
 
 Tamper = Callable[[onnx.ModelProto], None]
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -35,7 +35,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     config = VitConfig(SPEC.n_steps, SPEC.n_bins, len(LABELS), width=32, depth=2, heads=2)
     segmenter = Segmenter(config).eval()
     with torch.no_grad():
-        segmenter.head.classify.weight.mul_(8)  # probabilities far from uniform, so that errors show
+        segmenter.head.classify.weight.mul_(8)  # probabilities far from uniform, and moved by every input: errors show
+        segmenter.encoder.bin_width[2].weight.mul_(8)
         for weight in segmenter.parameters():
             weight.copy_(weight.half())  # exported weights are float16
     picture = quantise_picture(batch_of(1, seed=2)[0][0], SPEC)

@@ -57,21 +57,34 @@ def test_refuses_a_model_that_lacks_weights(damaged):
             if tensor.name == "encoder.embed.weight":
                 tensor.name = "other"
 
-    with pytest.raises(ModelError, match=r"lacks the weights segmenter\.encoder\.embed\.weight \(1 of \d+\)"):
+    with pytest.raises(ModelError, match=r"it lacks 1, segmenter\.encoder\.embed\.weight among them"):
         load_engine(damaged(rename), "pytorch")
 
 
-@pytest.mark.parametrize(
-    "vit", [None, {}, {"n_steps": 48}, {"rows": 3}, [], "vit", {"n_steps": "48", "n_bins": 64, "n_classes": 3}]
-)
+@pytest.mark.parametrize("vit", [None, {}, {"n_steps": 48}, {"rows": 3}, [], "vit"])
 def test_refuses_a_contract_that_does_not_describe_the_network(promising, vit):
     with pytest.raises(ModelError, match="does not describe its network"):
         load_engine(promising(provenance={"vit": vit}), "pytorch")
 
 
+@pytest.mark.parametrize("change", [{"heads": 2.0}, {"n_steps": "48"}, {"depth": None}, {"width": [32]}])
+def test_refuses_sizes_that_are_not_whole_numbers(model, promising, change):
+    vit = model.contract.provenance["vit"]
+    with pytest.raises(ModelError, match="does not describe its network"):
+        load_engine(promising(provenance={"vit": vit | change}), "pytorch")
+
+
 def test_refuses_a_contract_that_describes_another_network(model, promising):
     vit = model.contract.provenance["vit"]
-    with pytest.raises(ModelError, match=r"the weights in .* do not fit its network"):
-        load_engine(promising(provenance={"vit": vit | {"width": 64}}), "pytorch")
+    for change in ({"width": 64}, {"patch": 8}, {"depth": 3}, {"mlp_ratio": -1}):
+        with pytest.raises(ModelError, match=r"the weights in .* do not fit its network"):
+            load_engine(promising(provenance={"vit": vit | change}), "pytorch")
     with pytest.raises(ModelError, match=r"a network of \(64, 64, 3\) steps, bins and classes"):
         load_engine(promising(provenance={"vit": vit | {"n_steps": 64}}), "pytorch")
+
+
+@pytest.mark.parametrize("change", [{"depth": 10**9}, {"width": 10**9, "heads": 1}, {"width": 32768}])
+def test_builds_no_network_that_the_file_cannot_hold(model, promising, change):
+    vit = model.contract.provenance["vit"]
+    with pytest.raises(ModelError, match="too small for the network"):
+        load_engine(promising(provenance={"vit": vit | change}), "pytorch")

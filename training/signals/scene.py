@@ -94,8 +94,8 @@ class Scene:
         """
         n_steps = int(len(self.samples) / spec.step_length(self.sample_rate) + 1e-6)
         n_fft = spec.n_fft(self.sample_rate)
-        step_edges = MARGIN + np.arange(n_steps + 1) * spec.time_step
-        bin_edges = (np.arange(n_fft + 1) - n_fft / 2 - 0.5) * self.sample_rate / n_fft
+        step_edges = MARGIN + np.arange(n_steps + 1, dtype=np.float64) * spec.time_step
+        bin_edges = (np.arange(n_fft + 1, dtype=np.float64) - n_fft / 2 - 0.5) * (self.sample_rate / n_fft)
         mask = np.zeros((n_steps, n_fft), np.uint8)
         for carrier in sorted(self.carriers, key=lambda c: c.snr_db):
             mask[occupancy(carrier.grid, step_edges, bin_edges - carrier.offset)] = labels.index(carrier.grid.label)
