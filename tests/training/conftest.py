@@ -38,7 +38,7 @@ threads = 2
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three splits of noise with an LTE stripe that is always on and an NR stripe that comes in bursts; a quarter is empty."""
+    """Three splits: noise, an LTE stripe that is always on, an NR stripe that comes in bursts; a quarter is empty."""
     root = tmp_path_factory.mktemp("scenes")
     rng = np.random.default_rng(7)
     seed = 0

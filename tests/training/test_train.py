@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+from rfvit_rt.errors import ModelError, OutputError, RecordingError
+from rfvit_rt.spectrogram import SpectrogramSpec
+from rfvit_rt.vit import Segmenter, VitConfig
+from training import checkpoint, curves, finetune, pretrain
+from training.batches import Batch, augment, evaluation_batches, indices, read, read_spec, training_batches
+from training.config import Augmentation, FinetuneRecipe, Optimisation, PretrainRecipe, RecipeError, read_recipe
+from training.datasets import IGNORED, LABELS, open_windows
+from training.evaluate import energy_detector, measure
+from training.metrics import confusion, figures
+from training.optimisation import Budget, WeightMean, Workers, make_optimiser, rate_factor
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPEC = dataclasses.replace(SpectrogramSpec(), n_steps=64, n_bins=64)
+UNCHANGED = Augmentation(mirror=False, level_db=0, noise_db=0, truncate=0)
+
+
+# --- recipes
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "training" / "configs").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    kind: type[Any] = PretrainRecipe if path.stem.startswith("pretrain") else FinetuneRecipe
+    assert read_recipe(path, kind).optimisation.steps > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sead = 1", "unknown sead; known are seed, freeze_encoder"),
+        ("[optimisation]\nrate = 1.0", r"unknown rate in \[optimisation\]; known are steps, max_minutes"),
+        ("[optimisation]\nsteps = 'many'", "steps"),
+        ("[optimisation]\nsteps = 0", "must be positive"),
+        ("[optimisation]\nlayer_decay = 2", "layer_decay"),
+        ("seed = ", "is not TOML"),
+    ],
+)
+def test_wrong_recipes_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_recipe(path, FinetuneRecipe)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_recipe_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot read"):
+        read_recipe(tmp_path / "none.toml", PretrainRecipe)
+
+
+def test_whole_numbers_are_fine_as_floats_and_limits_are_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("[optimisation]\nclip = 2\nmax_minutes = 5\n[loss]\nclass_weights = [1, 2, 3]")
+    recipe = read_recipe(path, FinetuneRecipe).for_run(steps=7, max_minutes=None)
+    assert (recipe.optimisation.clip, recipe.optimisation.max_minutes, recipe.optimisation.steps) == (2.0, 5.0, 7)
+    assert recipe.loss.class_weights == [1.0, 2.0, 3.0]
+
+
+# --- batches
+
+
+def test_every_epoch_has_every_window_once_in_an_order_of_its_own() -> None:
+    drawn = np.concatenate([indices(10, 4, seed=5, step=step) for step in range(5)])
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert drawn[:10].tolist() != drawn[10:].tolist()
+    assert indices(10, 4, seed=6, step=0).tolist() != drawn[:4].tolist()
+
+
+def test_batches_depend_on_seed_and_step_alone(scenes: Path) -> None:
+    windows = open_windows(scenes / "train")
+    whole = list(itertools.islice(training_batches(windows, SPEC, Augmentation(), 8, 1), 4))
+    later = next(training_batches(windows, SPEC, Augmentation(), 8, 1, first_step=3))
+    assert torch.equal(whole[3].pictures, later.pictures)
+    assert torch.equal(whole[3].masks, later.masks)
+
+
+def test_evaluation_takes_every_window_once_or_some_spread_evenly(scenes: Path) -> None:
+    windows = open_windows(scenes / "test")
+    pictures = torch.cat([batch.pictures for _, batch in evaluation_batches(windows, 7)])
+    np.testing.assert_array_equal(pictures.numpy(), windows.pictures.astype(np.float32))
+    (places, batch), *rest = evaluation_batches(windows, 7, limit=4)
+    assert (places, rest) == (slice(0, 4), [])
+    np.testing.assert_array_equal(batch.bin_widths.numpy(), windows.bin_widths[[0, 6, 12, 18]])
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """A picture that says in every pixel what its mask does, so that both must move together."""
+    masks = np.random.default_rng(1).integers(0, 3, (40, 64, 64))
+    masks[0, 50:] = IGNORED
+    pictures = np.where(masks == IGNORED, 0, masks).astype(np.float32)
+    return Batch(torch.from_numpy(pictures), torch.zeros(40), torch.from_numpy(masks))
+
+
+def test_mirroring_moves_picture_and_mask_together(batch: Batch) -> None:
+    changed = augment(batch, SPEC, dataclasses.replace(UNCHANGED, mirror=True), np.random.default_rng(0))
+    counted = changed.masks != IGNORED
+    assert torch.equal(changed.pictures[counted], changed.masks[counted].float())
+    mirrored = [bool((after == before.flip(1)).all()) for after, before in zip(changed.masks, batch.masks, strict=True)]
+    kept = [bool((after == before).all()) for after, before in zip(changed.masks, batch.masks, strict=True)]
+    assert 10 < sum(mirrored) < 30
+    assert sum(mirrored) + sum(kept) == 40
+
+
+def test_level_and_noise_have_their_size_and_leave_missing_steps_silent(batch: Batch) -> None:
+    quiet = Batch(torch.zeros_like(batch.pictures), batch.bin_widths, batch.masks)
+    settings = dataclasses.replace(UNCHANGED, level_db=2.0, noise_db=0.5)
+    changed = augment(quiet, SPEC, settings, np.random.default_rng(0))
+    levels = changed.pictures[1:].mean(dim=(1, 2)) * SPEC.db_scale
+    assert 1.5 < levels.abs().max() <= 2.05
+    assert (changed.pictures[1:] - changed.pictures[1:].mean(dim=(1, 2), keepdim=True)).std() == pytest.approx(
+        0.5 / SPEC.db_scale, rel=0.05
+    )
+    assert not changed.pictures[0, 50:].any()
+    assert torch.equal(changed.masks, batch.masks)
+
+
+def test_truncation_fills_with_what_the_runtime_fills_with(batch: Batch) -> None:
+    loud = Batch(batch.pictures + 1, batch.bin_widths, batch.masks)
+    changed = augment(loud, SPEC, dataclasses.replace(UNCHANGED, truncate=0.5), np.random.default_rng(0))
+    lengths = (changed.pictures != 0).all(dim=2).sum(dim=1)
+    assert 10 < (lengths < 64).sum() < 32
+    for picture, mask, length in zip(changed.pictures, changed.masks, lengths.tolist(), strict=True):
+        assert length >= 1
+        assert not picture[length:].any()
+        assert (mask[length:] == IGNORED).all()
+        assert (mask[:length] != IGNORED).all()
+
+
+def test_augmenting_leaves_its_input_alone(batch: Batch) -> None:
+    before = batch.pictures.clone(), batch.masks.clone()
+    augment(batch, SPEC, dataclasses.replace(Augmentation(), mirror=False), np.random.default_rng(0))
+    assert torch.equal(batch.pictures, before[0])
+    assert torch.equal(batch.masks, before[1])
+
+
+def test_the_spec_comes_from_the_scenes(scenes: Path, tmp_path: Path) -> None:
+    windows = open_windows(scenes / "train")
+    assert read_spec(scenes / "train", windows) == SPEC
+    other = dataclasses.replace(SPEC, db_scale=10.0)
+    (tmp_path / "scenes.json").write_text(json.dumps({"spec": dataclasses.asdict(other)}))
+    assert read_spec(tmp_path, windows) == other
+    (tmp_path / "scenes.json").write_text(json.dumps({"spec": dataclasses.asdict(SpectrogramSpec())}))
+    with pytest.raises(RecordingError, match="256 x 256"):
+        read_spec(tmp_path, windows)
+    (tmp_path / "scenes.json").write_text("{}")
+    with pytest.raises(RecordingError, match="does not hold"):
+        read_spec(tmp_path, windows)
+
+
+# --- optimisation
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    factors = [rate_factor(progress, 0.1) for progress in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    np.testing.assert_allclose(factors, [0, 0.5, 1, 0.5, 0], atol=1e-12)
+    assert rate_factor(0.0, 0.0) == 1
+
+
+def test_progress_follows_whichever_limit_is_nearer() -> None:
+    options = Optimisation(steps=100, max_minutes=1.0)
+    assert Budget(options).progress(50) == pytest.approx(0.5)
+    assert Budget(options, elapsed=45.0).progress(50) == pytest.approx(0.75, abs=0.01)
+    assert Budget(options, elapsed=90.0).progress(50) == 1
+    assert Budget(dataclasses.replace(options, max_minutes=None), elapsed=1e6).progress(50) == 0.5
+
+
+def test_layers_close_to_the_input_learn_slower_and_norms_do_not_decay() -> None:
+    model = Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3))
+    optimiser = make_optimiser(model, 2, Optimisation(layer_decay=0.5))
+    factors, decays = {}, {}
+    names = {id(value): name for name, value in model.named_parameters()}
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            factors[names[id(parameter)]] = group["rate_factor"]
+            decays[names[id(parameter)]] = group["weight_decay"]
+    assert factors.keys() == set(names.values())
+    assert factors["head.mix.weight"] == factors["encoder.norm.weight"] == 1
+    assert factors["encoder.blocks.1.qkv.weight"] == 0.5
+    assert factors["encoder.blocks.0.qkv.weight"] == 0.25
+    assert factors["encoder.embed.weight"] == factors["encoder.bin_width.0.weight"] == 0.125
+    assert decays["encoder.norm.weight"] == decays["encoder.embed.bias"] == 0
+    assert decays["encoder.embed.weight"] == 0.05
+
+
+def test_the_mean_of_the_weights_is_the_recurrence() -> None:
+    model = torch.nn.Linear(2, 2)
+    mean = WeightMean(model, decay=0.5)
+    expected = model.weight.detach().clone()
+    for step in range(1, 30):
+        with torch.no_grad():
+            model.weight += 1
+        mean.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(mean.model.weight, expected)
+    assert not mean.model.weight.requires_grad
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_gradients_in_parts_are_those_of_the_whole(threads: int) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 1)
+    inputs, targets = torch.randn(7, 5), torch.randn(7, 1)
+
+    def loss(part: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return ((model(part) - target) ** 2).mean()
+
+    loss(inputs, targets).backward()
+    expected = model.weight.grad
+    model.weight.grad = None
+    value = Workers(threads).gradients(model, loss, inputs, targets)
+    torch.testing.assert_close(model.weight.grad, expected)
+    assert value == pytest.approx(loss(inputs, targets).item(), rel=1e-5)
+
+
+def test_an_error_in_a_worker_reaches_the_caller() -> None:
+    def fail(part: torch.Tensor) -> torch.Tensor:
+        raise ValueError("from the worker")
+
+    with pytest.raises(ValueError, match="from the worker"):
+        Workers(2).gradients(torch.nn.Linear(1, 1), fail, torch.zeros(4, 1))
+
+
+# --- losses and figures
+
+
+def test_dice_is_zero_when_right_and_near_one_when_wrong() -> None:
+    masks = torch.randint(0, 3, (2, 16, 16), generator=torch.Generator().manual_seed(0))
+    right = 50.0 * torch.nn.functional.one_hot(masks, 3).permute(0, 3, 1, 2).float()
+    assert finetune.dice_loss(right, masks) == pytest.approx(0, abs=1e-5)
+    assert finetune.dice_loss(right.roll(1, dims=1), masks) > 0.98
+    ignored = torch.full_like(masks, IGNORED)
+    ignored[:, :4] = masks[:, :4]
+    wrong_elsewhere = torch.where((ignored == IGNORED)[:, None], right.roll(1, dims=1), right)
+    assert finetune.dice_loss(wrong_elsewhere, ignored) == pytest.approx(0, abs=1e-5)
+
+
+def test_class_weights_are_one_over_the_root_of_the_share(scenes: Path) -> None:
+    windows = open_windows(scenes / "train")
+    weights = finetune.class_weights(windows, None).numpy()
+    counts = np.bincount(windows.masks[windows.masks != IGNORED].ravel(), minlength=3)
+    share = counts / counts.sum()
+    np.testing.assert_allclose(weights * np.sqrt(share), (weights * np.sqrt(share)).mean(), rtol=1e-5)
+    assert np.sum(weights * share) == pytest.approx(1)
+    assert finetune.class_weights(windows, [1.0, 2.0, 3.0]).tolist() == [1, 2, 3]
+    with pytest.raises(ModelError, match="2 numbers"):
+        finetune.class_weights(windows, [1.0, 2.0])
+
+
+def test_figures_match_their_definitions() -> None:
+    rng = np.random.default_rng(3)
+    true, predicted = rng.integers(0, 3, (2, 50, 50)), rng.integers(0, 3, (2, 50, 50))
+    true[0, :10] = IGNORED
+    result = figures(confusion(true, predicted, 3), LABELS)
+    true, predicted = true[true != IGNORED], predicted[true != IGNORED]
+    iou = [np.sum((true == k) & (predicted == k)) / np.sum((true == k) | (predicted == k)) for k in range(3)]
+    accuracy = [np.mean(predicted[true == k] == k) for k in range(3)]
+    assert result["pixels"] == len(true)
+    assert result["pixel_accuracy"] == pytest.approx(np.mean(true == predicted), abs=1e-5)
+    assert result["miou"] == pytest.approx(np.mean(iou), abs=1e-5)
+    assert result["class_mean_accuracy"] == pytest.approx(np.mean(accuracy), abs=1e-5)
+    assert list(result["iou"].values()) == pytest.approx(iou, abs=1e-5)
+    signal = np.sum((true > 0) & (predicted > 0)) / np.sum((true > 0) | (predicted > 0))
+    assert result["signal_iou"] == pytest.approx(signal, abs=1e-5)
+
+
+def test_classes_that_do_not_occur_are_left_out_of_means() -> None:
+    result = figures(confusion(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 3), LABELS)
+    assert result["iou"] == {"background": pytest.approx(2 / 3, abs=1e-5), "LTE": 0.5, "NR": None}
+    assert result["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-5)
+    json.dumps(result, allow_nan=False)
+    json.dumps(figures(np.zeros((3, 3), np.int64), LABELS), allow_nan=False)
+
+
+def test_measuring_splits_by_snr_and_noise(scenes: Path) -> None:
+    windows = open_windows(scenes / "test")
+    report = measure(windows, lambda batch: np.ones(batch.masks.shape, np.int64), 5)
+    assert sum(entry["windows"] for entry in report["by_snr_db"].values()) == int(np.sum(~np.isnan(windows.snr_db)))
+    for level, entry in report["by_snr_db"].items():
+        chosen = windows.masks[windows.snr_db == float(level)]
+        assert entry["pixels"] == np.count_nonzero(chosen != IGNORED)
+    assert report["noise_only"] == {"windows": int(np.sum(np.isnan(windows.snr_db))), "signal_share": 1.0}
+    assert report["overall"]["pixel_accuracy"] == pytest.approx(
+        np.mean(windows.masks[windows.masks != IGNORED] == 1), abs=1e-5
+    )
+
+
+def test_the_energy_detector_finds_signals_but_not_their_kind(scenes: Path) -> None:
+    detector, threshold_db = energy_detector(open_windows(scenes / "validation"))
+    assert 0.5 <= threshold_db <= 12
+    overall = measure(open_windows(scenes / "test"), detector, 8)["overall"]
+    assert overall["signal_iou"] > 0.7
+    assert min(overall["iou"]["LTE"], overall["iou"]["NR"]) == 0
+
+
+# --- whole runs
+
+
+def test_pretraining_leaves_a_checkpoint_a_log_and_curves(pretrained: Path) -> None:
+    saved = checkpoint.load(pretrained / checkpoint.LAST)
+    assert (saved.kind, saved.step, saved.spectrogram) == ("pretrain", 10, SPEC)
+    assert saved.provenance["train_windows"] == 48
+    entries = curves.entries_of(pretrained)
+    assert [entry["step"] for entry in entries] == [2, 4, 6, 8, 10]
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    assert (pretrained / curves.CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+def test_finetuning_starts_from_the_pretrained_encoder_and_learns(pretrained: Path, finetuned: Path) -> None:
+    best = checkpoint.load(finetuned / checkpoint.BEST)
+    scores = [entry["miou"] for entry in curves.entries_of(finetuned) if "miou" in entry]
+    assert len(scores) == 2
+    assert best.best == max(scores) > 0.6
+    assert best.provenance["pretrained"]["kind"] == "pretrain"
+    assert best.optimiser == {}
+    model = Segmenter(best.vit)
+    finetune.start_from(model, pretrained / checkpoint.LAST)
+    for name, value in checkpoint.load(pretrained / checkpoint.LAST).mean.items():
+        if name.startswith("encoder."):
+            assert torch.equal(model.state_dict()[name], value)
+
+
+def test_a_whole_segmenter_can_be_trained_on(finetuned: Path) -> None:
+    best = checkpoint.load(finetuned / checkpoint.BEST)
+    model = Segmenter(best.vit)
+    finetune.start_from(model, finetuned / checkpoint.BEST)
+    assert all(torch.equal(value, best.mean[name]) for name, value in model.state_dict().items())
+
+
+def test_another_geometry_is_refused(finetuned: Path) -> None:
+    with pytest.raises(ModelError, match=r"make \[model\] equal"):
+        finetune.start_from(Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3)), finetuned / checkpoint.BEST)
+
+
+def test_a_frozen_encoder_stays_as_it_was(
+    scenes: Path, pretrained: Path, recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "frozen.toml"
+    recipe.write_text("freeze_encoder = true\n" + recipes["finetune"].read_text())
+    finetune.main(config=recipe, data=scenes, out=tmp_path / "run", init=pretrained / checkpoint.LAST, steps=3)
+    before, after = checkpoint.load(pretrained / checkpoint.LAST), checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    for name, value in after.weights.items():
+        if name.startswith("encoder."):
+            assert torch.equal(value, before.mean[name])
+    assert after.weights["head.mix.bias"].any()
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+    kind: str, scenes: Path, recipes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {"pretrain": pretrain, "finetune": finetune}[kind]
+    script.main(config=recipes[kind], data=scenes, out=tmp_path / "whole", steps=6)
+
+    def interrupted(*arguments: Any) -> Iterator[Batch]:
+        yield from itertools.islice(training_batches(*arguments), 3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "training_batches", interrupted)
+        with pytest.raises(typer.Exit) as stopped:
+            script.main(config=recipes[kind], data=scenes, out=tmp_path / "parts", steps=6)
+    assert stopped.value.exit_code == 130
+    assert checkpoint.load(tmp_path / "parts" / checkpoint.LAST).step == 3
+    script.main(config=recipes[kind], data=scenes, out=tmp_path / "parts", steps=6, resume=True)
+    whole, parts = (checkpoint.load(tmp_path / name / checkpoint.LAST) for name in ("whole", "parts"))
+    assert parts.step == whole.step == 6
+    for name in whole.weights:
+        torch.testing.assert_close(parts.weights[name], whole.weights[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(parts.mean[name], whole.mean[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_is_never_overwritten(scenes: Path, recipes: dict[str, Path], pretrained: Path) -> None:
+    before = (pretrained / checkpoint.LAST).read_bytes()
+    with pytest.raises(OutputError, match="--resume"):
+        pretrain.main(config=recipes["pretrain"], data=scenes, out=pretrained)
+    assert (pretrained / checkpoint.LAST).read_bytes() == before
+
+
+def test_resuming_with_another_recipe_is_refused(
+    scenes: Path, recipes: dict[str, Path], pretrained: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "other.toml"
+    recipe.write_text(recipes["pretrain"].read_text().replace("4e-3", "5e-3"))
+    with pytest.raises(ModelError, match=r"another optimisation\.learning_rate"):
+        pretrain.main(config=recipe, data=scenes, out=pretrained, resume=True)
+
+
+def test_a_run_ends_when_its_time_is_up(scenes: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
+    pretrain.main(config=recipes["pretrain"], data=scenes, out=tmp_path, steps=10**6, max_minutes=0.02)
+    saved = checkpoint.load(tmp_path / checkpoint.LAST)
+    assert 0 < saved.step < 10**6
+    assert saved.elapsed >= 1.2
+
+
+def test_checkpoints_hold_plain_tensors_and_survive_the_round_trip(pretrained: Path, tmp_path: Path) -> None:
+    saved = checkpoint.load(pretrained / checkpoint.LAST)
+    checkpoint.save(saved, tmp_path / "copy.safetensors")
+    again = checkpoint.load(tmp_path / "copy.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.safetensors"]
+    for part in ("weights", "mean", "optimiser"):
+        before, after = getattr(saved, part), getattr(again, part)
+        assert before.keys() == after.keys() != set()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    plain = [field.name for field in dataclasses.fields(saved) if field.name not in ("weights", "mean", "optimiser")]
+    assert [getattr(saved, name) for name in plain] == [getattr(again, name) for name in plain]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
+def test_damaged_checkpoints_are_refused(damage: str, pretrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    if damage == "cut":
+        path.write_bytes((pretrained / checkpoint.LAST).read_bytes()[:5000])
+    if damage == "foreign":
+        from safetensors.torch import save_file
+
+        save_file({"weights/a": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_log_cut_off_by_a_crash_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        curves.append(tmp_path, {"step": step, "loss": 1.0 / step})
+    with (tmp_path / curves.LOG).open("a") as file:
+        file.write('{"step": 4, "lo')
+    curves.truncate(tmp_path, 2)
+    assert [entry["step"] for entry in curves.entries_of(tmp_path)] == [1, 2]
+
+
+def test_reading_gives_the_types_that_the_network_takes(scenes: Path) -> None:
+    batch = read(open_windows(scenes / "train"), np.array([3, 1]))
+    assert (batch.pictures.dtype, batch.bin_widths.dtype, batch.masks.dtype) == (
+        torch.float32,
+        torch.float32,
+        torch.int64,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "none.toml", "--data", "none", "--out", "out"], "error: cannot read the recipe none.toml"),
+        (["--config", "{recipe}", "--data", "none", "--out", "out"], "error: none/train holds no windows"),
+    ],
+)
+def test_the_command_line_says_in_one_line_what_is_wrong(
+    arguments: list[str], message: str, recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    command = [argument.format(recipe=recipes["pretrain"]) for argument in arguments]
+    # The package is not installed: training/ belongs to the source tree alone.
+    done = subprocess.run(
+        [sys.executable, "-m", "training.pretrain", *command],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
