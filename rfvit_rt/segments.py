@@ -1,144 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks to what a user wants to read: overlaps stitched, pixels gathered to boxes, recurring boxes to emissions.
+"""Masks → annotations: labelled pixels gathered to boxes in absolute sample index and Hz, in constant memory.
 
-Three stages, each a generator or fed one item at a time, each in constant memory however long the stream is:
-
-``stitch``
-    Overlapping masks of a stream become consecutive ones.
-``annotate``
-    Class probabilities become labelled boxes in absolute sample index and Hz.
-``EmissionTracker``
-    Boxes that recur in one band become one emission with its first and last appearance and its duty cycle.
-
-A *segment* here is a stretch of stream without a gap, a retune or a change of sample rate. Nothing is averaged and no
-box is joined across the border of a segment.
+A *segment* here is a stretch of stream without a gap, a retune or a change of sample rate. No box is joined across the
+border of a segment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from rfvit_rt.datatypes import Annotation, Emission, Mask
+from rfvit_rt.datatypes import Annotation, Mask
 
 BLOCK_STEPS = 128  # boxes are grown in blocks of this many steps, counted from the segment's start: 20 ms at 156.25 us
 FAR = 1 << 30  # further away, in steps or bins, than any closing tolerance
-
-
-# --- overlapping masks to consecutive masks -----------------------------------------------------------------------
-
-
-def stitch(masks: Iterable[Mask]) -> Iterator[Mask]:
-    """Average overlapping masks and yield consecutive ones that do not overlap.
-
-    In an overlap the probabilities are averaged with weights that fall linearly towards a window's first and last
-    step, where the model sees least context: the weight of step i of n is ``min(i + 1, n - i)``, never zero.
-
-    Steps lie on a grid that begins at the segment's first sample; its step length, a fraction of samples if need be
-    (312.5 at 2 MS/s), is that of the segment's first mask. Every window is laid on the nearest step of the grid,
-    reckoned from the segment's first sample, so no pixel moves by more than half a step and errors do not add up.
-    Only a window anchored to the end of its segment moves at all. A segment's first and last position are exact.
-
-    Parameters
-    ----------
-    masks : iterable of Mask
-        In order of ``sample_start``. A mask that does not overlap the one before it, or differs from it in
-        frequency, sample rate or number of bins, begins a new segment.
-
-    Yields
-    ------
-    Mask
-        Consecutive stretches, each as soon as no later window can change it.
-    """
-    overlap: _Overlap | None = None
-    for mask in masks:
-        if mask.step_count == 0:
-            continue
-        if overlap is not None and not overlap.reaches(mask):
-            yield overlap.rest()
-            overlap = None
-        if overlap is None:
-            overlap = _Overlap(mask)
-        else:
-            finished = overlap.before(mask)
-            if finished is not None:
-                yield finished
-        overlap.add(mask)
-    if overlap is not None:
-        yield overlap.rest()
-
-
-class _Overlap:
-    """The weighted sum of those masks of one segment that later masks may still overlap."""
-
-    def __init__(self, first: Mask) -> None:
-        self.origin = first.sample_start
-        self.step = Fraction(first.sample_count, first.step_count)
-        self.last = first
-        self.sample_end = first.sample_start
-        self.done = 0  # grid steps yielded so far; the sums begin with the next one
-        self.total = np.zeros((0, *first.probabilities.shape[1:]), np.float32)
-        self.weight = np.zeros(0, np.float32)
-
-    def reaches(self, mask: Mask) -> bool:
-        return (
-            self.last.sample_start <= mask.sample_start < self.sample_end
-            and mask.frequency == self.last.frequency
-            and mask.sample_rate == self.last.sample_rate
-            and mask.probabilities.shape[1:] == self.last.probabilities.shape[1:]
-        )
-
-    def add(self, mask: Mask) -> None:
-        at = self._grid_step(mask) - self.done
-        missing = at + mask.step_count - len(self.weight)
-        if missing > 0:
-            self.total = np.concatenate([self.total, np.zeros((missing, *self.total.shape[1:]), np.float32)])
-            self.weight = np.concatenate([self.weight, np.zeros(missing, np.float32)])
-        rising = np.arange(1, mask.step_count + 1, dtype=np.float32)
-        weight = np.minimum(rising, rising[::-1])
-        self.total[at : at + mask.step_count] += weight[:, None, None] * mask.probabilities
-        self.weight[at : at + mask.step_count] += weight
-        self.sample_end = max(self.sample_end, mask.sample_start + mask.sample_count)
-        self.last = mask
-
-    def before(self, mask: Mask) -> Mask | None:
-        """Take out the steps that end before `mask` begins."""
-        steps = self._grid_step(mask) - self.done
-        return self._take(steps, self._position(self.done + steps)) if steps else None
-
-    def rest(self) -> Mask:
-        """Take out all that is left; it ends where the segment's samples end."""
-        return self._take(len(self.weight), self.sample_end)
-
-    def _take(self, steps: int, sample_end: int) -> Mask:
-        start = self._position(self.done)
-        probabilities: NDArray[np.float32] = np.divide(self.total[:steps], self.weight[:steps, None, None])
-        finished = Mask(
-            probabilities=probabilities,
-            sample_start=start,
-            sample_count=sample_end - start,
-            sample_rate=self.last.sample_rate,
-            frequency=self.last.frequency,
-        )
-        self.total = self.total[steps:]
-        self.weight = self.weight[steps:]
-        self.done += steps
-        return finished
-
-    def _grid_step(self, mask: Mask) -> int:
-        return floor((mask.sample_start - self.origin) / self.step + Fraction(1, 2))
-
-    def _position(self, step: int) -> int:
-        return min(self.origin + floor(step * self.step + Fraction(1, 2)), self.sample_end)
-
-
-# --- probabilities to boxes ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -575,119 +454,3 @@ def _bands(pixels: NDArray[np.int64], edge_share: float, gap: int) -> list[NDArr
     typical = ascending[np.searchsorted(running, running[-1] / 2)]
     busy = np.flatnonzero((pixels > 0) & (pixels >= edge_share * typical))
     return np.split(busy, np.flatnonzero(np.diff(busy) > gap + 1) + 1)
-
-
-# --- boxes to emissions -------------------------------------------------------------------------------------------
-
-MIN_BAND_OVERLAP = 0.5  # intersection over union of two bands that are taken for one
-OPEN_INTERVALS = 64  # intervals kept apart per emission, to place annotations that come late
-
-
-class EmissionTracker:
-    """Recurring annotations of one label in one band, as emissions.
-
-    An annotation joins the emission of its label whose band overlaps its own most, if intersection over union is at
-    least `min_overlap`; else it begins one. An emission's band is the mean of its annotations', weighted by their
-    durations. Pieces of one long box (`SegmentSettings.max_duration`) count as bursts of their own.
-
-    Memory grows with the number of emissions, not of annotations. The duty cycle counts time covered by several
-    annotations once; that is exact as long as an annotation comes at most `OPEN_INTERVALS` separate intervals late.
-
-    Parameters
-    ----------
-    min_overlap : float
-        Intersection over union from which two bands are one, 0 to 1.
-    """
-
-    def __init__(self, min_overlap: float = MIN_BAND_OVERLAP) -> None:
-        self.min_overlap = min_overlap
-        self._tracks: list[_Track] = []
-
-    def add(self, annotation: Annotation) -> None:
-        """Take up one annotation."""
-        overlap, track = max(
-            ((track.overlap(annotation), track) for track in self._tracks),
-            key=lambda item: item[0],
-            default=(0.0, None),
-        )
-        if track is None or overlap < self.min_overlap or overlap == 0:
-            track = _Track(annotation)
-            self._tracks.append(track)
-        track.add(annotation)
-
-    def emissions(self) -> list[Emission]:
-        """Give all emissions so far, in order of label and band."""
-        emissions = [track.emission() for track in self._tracks]
-        return sorted(emissions, key=lambda e: (e.label, e.freq_lower_edge, e.freq_upper_edge, e.first_seen))
-
-
-def track_emissions(annotations: Iterable[Annotation], min_overlap: float = MIN_BAND_OVERLAP) -> list[Emission]:
-    """Gather recurring annotations to emissions; see `EmissionTracker`."""
-    tracker = EmissionTracker(min_overlap)
-    for annotation in annotations:
-        tracker.add(annotation)
-    return tracker.emissions()
-
-
-class _Track:
-    """Running sums of one emission."""
-
-    def __init__(self, first: Annotation) -> None:
-        self.label = first.label
-        self.is_absolute = first.frequency is not None
-        self.lower, self.upper = first.freq_lower_edge, first.freq_upper_edge
-        self.first_seen, self.last_seen = first.sample_start, first.sample_end
-        self.burst_count = 0
-        self.duration = 0.0
-        self.confidence = 0.0  # sum, weighted by duration
-        self.covered = 0  # samples before `folded`
-        self.folded = first.sample_start
-        self.intervals: list[tuple[int, int]] = []  # apart from each other, ascending, all after `folded`
-
-    def overlap(self, annotation: Annotation) -> float:
-        """Intersection over union of the bands; 0 for another label or another kind of frequency."""
-        if annotation.label != self.label or (annotation.frequency is not None) != self.is_absolute:
-            return 0.0
-        shared = min(self.upper, annotation.freq_upper_edge) - max(self.lower, annotation.freq_lower_edge)
-        union = max(self.upper, annotation.freq_upper_edge) - min(self.lower, annotation.freq_lower_edge)
-        return shared / union if shared > 0 else 0.0
-
-    def add(self, annotation: Annotation) -> None:
-        duration = annotation.sample_count / annotation.sample_rate
-        self.duration += duration
-        share = duration / self.duration
-        self.lower += share * (annotation.freq_lower_edge - self.lower)
-        self.upper += share * (annotation.freq_upper_edge - self.upper)
-        self.confidence += duration * annotation.confidence
-        self.burst_count += 1
-        self.first_seen = min(self.first_seen, annotation.sample_start)
-        self.last_seen = max(self.last_seen, annotation.sample_end)
-        self._cover(annotation.sample_start, annotation.sample_end)
-
-    def _cover(self, start: int, end: int) -> None:
-        if not self.covered:
-            self.folded = min(self.folded, start)
-        start = max(start, self.folded)
-        if end <= start:
-            return
-        apart = [interval for interval in self.intervals if interval[1] < start or interval[0] > end]
-        joined = [interval for interval in self.intervals if not (interval[1] < start or interval[0] > end)]
-        bounds = [*joined, (start, end)]
-        self.intervals = sorted([*apart, (min(b[0] for b in bounds), max(b[1] for b in bounds))])
-        if len(self.intervals) > OPEN_INTERVALS:
-            oldest = self.intervals.pop(0)
-            self.covered += oldest[1] - oldest[0]
-            self.folded = oldest[1]
-
-    def emission(self) -> Emission:
-        covered = self.covered + sum(end - start for start, end in self.intervals)
-        return Emission(
-            label=self.label,
-            freq_lower_edge=self.lower,
-            freq_upper_edge=self.upper,
-            first_seen=self.first_seen,
-            last_seen=self.last_seen,
-            burst_count=self.burst_count,
-            duty_cycle=covered / (self.last_seen - self.first_seen),
-            confidence=self.confidence / self.duration,
-        )

@@ -20,19 +20,21 @@ from rich.progress import Progress, TaskID
 from rfvit_rt import terminal
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import Annotation, IQBlock, Mask
+from rfvit_rt.emissions import EmissionTracker
 from rfvit_rt.engines import Engine, load_engine
 from rfvit_rt.errors import RfvitError, StreamError
 from rfvit_rt.flowgraph import Flowgraph
 from rfvit_rt.flowgraph import replay as replay_flowgraph
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.pipeline import Analysed, PipelineSettings, PipelineStatistics, analyse
-from rfvit_rt.segments import EmissionTracker, annotate, stitch
+from rfvit_rt.segments import annotate
 from rfvit_rt.sinks.image import ImageSink
 from rfvit_rt.sinks.jsonl import JsonLinesSink
 from rfvit_rt.sinks.sigmf import check_annotations_output, default_output, write_annotations
 from rfvit_rt.sinks.zmq import ZmqSink
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.sources.zmq import ZmqSource, ZmqStatistics, parse_zmq_url
+from rfvit_rt.stitching import stitch
 
 Item = TypeVar("Item")
 

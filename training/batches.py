@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,17 +37,19 @@ class Batch:
 
 
 def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
-    """The spec that a split's pictures were made with: from its scenes.json, else the default in the pictures' size.
+    """The spec that a split's pictures were made with, from its scenes.json, which is written when all are made.
 
     Raises
     ------
     RecordingError
-        If scenes.json is malformed, or does not fit the pictures.
+        If scenes.json is missing or malformed, or does not fit the pictures.
     """
     shape = windows.pictures.shape[1:]
     path = folder / "scenes.json"
     if not path.is_file():
-        return dataclasses.replace(SpectrogramSpec(), n_steps=shape[0], n_bins=shape[1])
+        raise RecordingError(
+            f"{path} is missing, so the windows are not complete; let 'python -m training.scenes' finish"
+        )
     try:
         spec = SpectrogramSpec(**json.loads(path.read_text(encoding="utf-8"))["spec"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -91,7 +92,7 @@ def indices(count: int, batch_size: int, seed: int, step: int) -> NDArray[np.int
 
 
 def evaluation_batches(windows: Windows, batch_size: int, limit: int | None = None) -> Iterator[tuple[slice, Batch]]:
-    """All windows in order, or `limit` of them spread evenly; each batch with its place among those chosen."""
+    """All windows in order, or `limit` of them; each batch with its place among those chosen."""
     chosen = evaluation_indices(len(windows), limit)
     for first in range(0, len(chosen), batch_size):
         part = chosen[first : first + batch_size]
@@ -99,9 +100,11 @@ def evaluation_batches(windows: Windows, batch_size: int, limit: int | None = No
 
 
 def evaluation_indices(count: int, limit: int | None = None) -> NDArray[np.int64]:
-    """Places of at most `limit` windows, spread evenly over all."""
-    wanted = count if limit is None else min(limit, count)
-    return np.arange(wanted) * count // wanted
+    """Places of at most `limit` windows, always the same for one count.
+
+    They are drawn, not taken at even distances: the test split repeats its signal-to-noise ratios in turn.
+    """
+    return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
 def read(windows: Windows, chosen: NDArray[np.int64]) -> Batch:

@@ -3,8 +3,8 @@
 
 ``python -m training.compare recordings/*.sigmf-meta --out report.json``
 
-Annotations of whole carriers count as such: a box is right where it lies in an annotation of its label, wherever in time
-and band the carrier pauses. Labels that the model has no class for are taken for background.
+Annotations of whole carriers count as such: a box is right where it lies in an annotation of its label, also where the
+carrier pauses. Labels that the model has no class for are taken for background.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from rich.table import Table
 
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import Annotation
+from rfvit_rt.emissions import track_emissions
 from rfvit_rt.engines import Engine, load_engine
 from rfvit_rt.errors import RfvitError
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.pipeline import PipelineSettings, PipelineStatistics, analyse
-from rfvit_rt.segments import annotate, stitch, track_emissions
+from rfvit_rt.segments import annotate
 from rfvit_rt.sources.recording import Recording, open_recording
+from rfvit_rt.stitching import stitch
 from training.command import run
 
 GRID = 512  # cells in time and in frequency over which areas are compared
@@ -63,8 +65,8 @@ def compare(recording: Recording, engine: Engine, model: ModelFile) -> dict[str,
     Returns
     -------
     dict
-        ``annotated`` and ``found`` as text, ``covered`` (label to the share of its annotated area that boxes of the label
-        cover) and ``wrong`` (label to the share of the recording's area that its boxes cover outside such annotations).
+        ``annotated`` and ``found`` as text, ``covered`` (label to the share of its annotated area that boxes of the
+        label cover) and ``wrong`` (label to the share of the recording that its boxes cover outside such annotations).
     """
     labels = model.contract.labels
     windows = analyse(recording.blocks(), engine, model.contract, PipelineSettings(), PipelineStatistics())
@@ -81,7 +83,8 @@ def compare(recording: Recording, engine: Engine, model: ModelFile) -> dict[str,
         "recording": recording.meta_path.name.removesuffix(".sigmf-meta"),
         "annotated": sorted({_band(a.label, a.freq_lower_edge, a.freq_upper_edge) for a in truth}),
         "found": [
-            f"{_band(e.label, e.freq_lower_edge, e.freq_upper_edge)}, on air {e.duty_cycle:.0%}, {e.confidence:.0%} sure"
+            f"{_band(e.label, e.freq_lower_edge, e.freq_upper_edge)}, {e.duty_cycle:.0%} of the time, "
+            f"confidence {e.confidence:.0%}"
             for e in track_emissions(boxes)
         ],
         "covered": covered,

@@ -196,7 +196,7 @@ class FinetuneRecipe:
     validate_every : int
         Updates between validations.
     validation_windows : int
-        Windows to validate on, spread evenly over the split.
+        Windows to validate on; all where the split has fewer.
     """
 
     seed: int = 1

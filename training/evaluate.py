@@ -40,7 +40,7 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON report to write; an existing one is replaced.")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
     engine: Annotated[str, typer.Option(help="Engine for .onnx files.")] = "openvino",
-    limit: Annotated[int | None, typer.Option(help="Measure on this many windows, spread evenly.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Measure on this many windows, drawn by chance.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Windows at a time.", min=1)] = 16,
 ) -> None:
     """Measure a model on held-out windows, beside an energy detector tuned on the validation split."""

@@ -112,10 +112,12 @@ def to_onnx(segmenter: Segmenter, contract: ModelContract) -> onnx.ModelProto:
     with warnings.catch_warnings():
         # The tracing exporter is deprecated, but the other one needs packages that training has no use for.
         warnings.simplefilter("ignore", DeprecationWarning)
-        program = _trace(Probabilities(segmenter).eval(), example)
+        program = _trace(Probabilities(segmenter), example)
     model = onnx.load_model_from_string(program)
     _store_as_float16(model)
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    text = contract.to_json()
+    ModelContract.from_json(text)  # what cannot be read back must not be written
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
     model.producer_name = "rfvit-rt"
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -132,8 +134,10 @@ def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:
         input_names=list(INPUTS),
         output_names=[OUTPUT],
         dynamic_axes={name: {0: "batch"} for name in (*INPUTS, OUTPUT)},
-        # Folding would transpose the weights and take their names away.
+        # Every weight is to be found under its name: folding would transpose some, and outside of training the exporter
+        # merges those of equal values. The network has no layer that training changes.
         do_constant_folding=False,
+        training=torch.onnx.TrainingMode.TRAINING,
     )
     return buffer.getvalue()
 

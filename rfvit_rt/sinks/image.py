@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import heapq
 import io
-import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from rfvit_rt.datatypes import Annotation, Mask
 from rfvit_rt.errors import OutputError
+from rfvit_rt.sinks.files import check_output, replace_file
 
 MAX_COLUMNS = 2048
 MAX_BANDS = 4
@@ -499,26 +499,12 @@ def _place_label(panel: Axes, text: str, colour: str, corner: _Corner, placed: l
 def _check(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path} does not end in .png, the only kind of picture that is written; rename it")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; name another file or give --overwrite")
-    if not path.parent.is_dir():
-        raise OutputError(f"there is no folder {path.parent}; make it first")
+    check_output(path, overwrite)
 
 
 def _put(path: Path, content: bytes, overwrite: bool) -> None:
-    """Write a file so that a crash at any moment leaves the old one or the new one."""
     _check(path, overwrite)  # once more: it may have come up during the run
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(path, content)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error

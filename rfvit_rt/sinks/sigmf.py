@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rfvit_rt import __version__
 from rfvit_rt.datatypes import Annotation
 from rfvit_rt.errors import OutputError
+from rfvit_rt.sinks.files import check_output, replace_file
 from rfvit_rt.sources.recording import (
     ARCHIVE_SUFFIX,
     DATA_SUFFIX,
@@ -42,25 +43,6 @@ def default_output(recording: Recording) -> Path:
     """Return ``<name>.rfvit.sigmf-meta`` beside the recording."""
     name = recording.meta_path.name.removesuffix(META_SUFFIX).removesuffix(ARCHIVE_SUFFIX)
     return recording.meta_path.with_name(f"{name}.rfvit{META_SUFFIX}")
-
-
-def check_output(path: str | Path, overwrite: bool = False) -> None:
-    """Check that a file can be written, before the work that fills it.
-
-    Raises
-    ------
-    OutputError
-        If it exists and may not be overwritten, or its folder is missing or not writable.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; name another file or give --overwrite")
-    if not path.parent.is_dir():
-        raise OutputError(f"there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"folder {path.parent} is not writable; name another output")
 
 
 def check_annotations_output(recording: Recording, output: str | Path, overwrite: bool = False) -> None:
@@ -124,7 +106,7 @@ def write_annotations(
     linked = _link(data, recording.data_path)
     try:
         _point_to_data(document, recording, data)
-        _replace(output, _serialise(document, output))
+        replace_file(output, _serialise(document, output))
     except BaseException as error:
         if linked:
             data.unlink()
@@ -199,8 +181,8 @@ def write_recording(
     )
     try:
         text = _serialise(document, meta_path)
-        _replace(data_path, raw)
-        _replace(meta_path, text)
+        replace_file(data_path, raw)
+        replace_file(meta_path, text)
     except OSError as error:
         raise OutputError(f"cannot write {meta_path}: {error.strerror or error}") from error
     return meta_path
@@ -295,21 +277,3 @@ def _serialise(document: Mapping[str, Any], path: Path) -> bytes:
 
 def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and one.samefile(other)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a complete file in place, so that a crash at any moment leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ torch = pytest.importorskip("torch", reason="training needs torch; pip install '
 
 from training.datasets import IGNORED, create_windows  # noqa: E402
 
-SPEC = dataclasses.replace(SpectrogramSpec(), n_steps=64, n_bins=64)
+torch.set_num_threads(1)  # small networks gain nothing from more, and lose by far where other processes run
+
+SPEC = SpectrogramSpec(n_steps=64, n_bins=64, tile_overlap=16)
 COUNTS = {"train": 48, "validation": 16, "test": 24}
 RECIPE = """
 seed = 3
@@ -60,6 +63,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             windows.pictures[place], windows.masks[place] = picture, mask
             windows.bin_widths[place], windows.scenes[place] = rng.uniform(-1, 2), seed
             windows.snr_db[place] = np.nan if empty else snr_db
+        (root / split / "scenes.json").write_text(json.dumps({"spec": dataclasses.asdict(SPEC)}))
     return root
 
 

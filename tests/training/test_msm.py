@@ -123,7 +123,7 @@ def test_it_learns_to_continue_a_stripe(model: MaskedModel) -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     nothing = torch.zeros(16, 64, 64, dtype=torch.bool)
     losses = []
-    for _ in range(60):
+    for _ in range(120):
         on = (torch.rand(16, 1, 4, generator=generator) < 0.5).float().repeat_interleave(16, dim=2)
         pictures = on.expand(-1, 64, -1).contiguous()
         visible, hidden = shuffle_patches(16, (4, 4), Masking("time"), generator)
@@ -132,4 +132,4 @@ def test_it_learns_to_continue_a_stripe(model: MaskedModel) -> None:
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.02 < 0.2 < losses[0]
+    assert sum(losses[-10:]) / 10 < 0.05 < 0.25 < losses[0]  # 0.25: knowing only that half of all are on

@@ -192,7 +192,7 @@ def _transmitted(carrier: Carrier, whole: float, rng: np.random.Generator) -> tu
     spectrum = scipy.fft.fft(iq, overwrite_x=True)
     centre = (grid.lowest_subcarrier + (grid.values.shape[1] - 1) / 2) * grid.subcarrier_spacing
     beyond = np.abs(np.fft.fftfreq(n, 1 / grid.sample_rate) - centre) - grid.bandwidth / 2
-    # Cosine roll-off of the transmit filter over 3 % of the carrier (its guard band) down to the regrowth it cannot remove.
+    # Cosine roll-off of the transmit filter over 3 % of the carrier, its guard band, down to the regrowth it leaves.
     slope = np.clip(beyond / (0.03 * grid.bandwidth), 0, 1)
     floor = 10 ** (carrier.regrowth_db / 20)
     spectrum *= (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * slope))).astype(np.float32)
