@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
@@ -39,6 +39,7 @@ SINKS: dict[str, str] = {"pull": "PUSH", "sub": "PUB", "req": "REP"}
 _SOCKET_TYPES = {"pull": zmq.PULL, "sub": zmq.SUB, "req": zmq.DEALER}
 _MAX_MESSAGE_BYTES = 1 << 28
 _POLL_SECONDS = 0.05  # how soon close() is noticed
+_BATCH_BLOCKS = 16
 _DUMMY_REQUEST = b"\xff"  # under four bytes: whatever is ready
 _COUNT = struct.Struct("=I")  # native, as gr-zeromq reads it
 _REQUEST_NUMBER = struct.Struct("=Q")
@@ -264,6 +265,8 @@ class ZmqSource:
     def __init__(self, config: ZmqConfig, stop: Callable[[], bool] | None = None) -> None:
         self.config = config
         self._stop = stop or (lambda: False)
+        self._format = config.stream_format
+        self._no_rate_since: float | None = None
         self._statistics = ZmqStatistics()
         self._ring = BlockRing(config.ring_samples, config.drops_oldest)
         self._timeline = Timeline(config.sample_rate, config.frequency, config.sample_count, self._statistics)
@@ -316,21 +319,31 @@ class ZmqSource:
             self._ring.finish(failure)
 
     def _fill_ring(self) -> None:
-        form = self.config.stream_format
-        no_rate_since: float | None = None
-        while not self._timeline.complete:
-            frames = self._next_message()
-            if frames is None:
-                return
+        while not self._timeline.complete and not self._ring.closed:
+            batch: list[IQBlock] = []
+            try:
+                self._collect(batch)
+            finally:  # what came before a failure is handed over too
+                self._statistics.dropped += self._ring.put(batch)
+
+    def _collect(self, batch: list[IQBlock]) -> None:
+        """Wait for a message, then take what else is there already: to wake the reader for each costs as much again."""
+        frames = self._next_message()
+        while frames is not None:
             received = time.monotonic()
-            for block in self._timeline.blocks(decode_stream_message(frames, form), received):
-                self._statistics.dropped += self._ring.put(block)
-            if self._timeline.sample_rate is not None:
-                no_rate_since = None
-            elif no_rate_since is None:
-                no_rate_since = received
-            elif received - no_rate_since >= self.config.rate_timeout:
-                raise StreamError(f"{self.config.endpoint}: {self._no_rate()}")
+            batch.extend(self._timeline.blocks(decode_stream_message(frames, self._format), received))
+            self._check_rate(received)
+            if self._timeline.complete or len(batch) >= _BATCH_BLOCKS:
+                return
+            frames = self._link.receive(0.0)
+
+    def _check_rate(self, now: float) -> None:
+        if self._timeline.sample_rate is not None:
+            self._no_rate_since = None
+        elif self._no_rate_since is None:
+            self._no_rate_since = now
+        elif now - self._no_rate_since >= self.config.rate_timeout:
+            raise StreamError(f"{self.config.endpoint}: {self._no_rate()}")
 
     def _next_message(self) -> list[memoryview] | None:
         """Return the next message's frames; None once closed."""
@@ -485,7 +498,8 @@ class _Segment:
                 self.clock = self.clock.at(offset, tuning.sample_rate)
             tuning = tuning._replace(sample_rate=rate)
         if "rx_freq" in values:
-            frequency = _number("rx_freq", values["rx_freq"], above=-_MAX_HERTZ)
+            told = values["rx_freq"]  # nil takes back what was said: the centre frequency is unknown from here on
+            frequency = None if told is None else _number("rx_freq", told, above=-_MAX_HERTZ)
             self.retuned |= self.frequency_tagged and frequency != tuning.frequency
             self.frequency_tagged = True
             tuning = tuning._replace(frequency=frequency)
@@ -532,6 +546,7 @@ class BlockRing:
         self._drop_oldest = drop_oldest
         self._blocks: deque[IQBlock] = deque()
         self._held = 0
+        self._dropped_loss = 0
         self._changed = threading.Condition()
         self._done = False
         self._failure: Exception | None = None
@@ -543,19 +558,19 @@ class BlockRing:
         with self._changed:
             return self._done and not self._blocks and self._failure is None
 
-    def put(self, block: IQBlock) -> int:
-        """Add a block, and return how many samples were dropped for it. After ``close()`` it goes nowhere."""
+    def put(self, blocks: Sequence[IQBlock]) -> int:
+        """Add blocks, and return how many samples were dropped for them. After ``close()`` they go nowhere."""
+        dropped = 0
         with self._changed:
-            dropped, radio_lost = self._make_room(len(block.samples))
-            if self.closed:
-                return dropped
-            self._blocks.append(block)
-            self._held += len(block.samples)
-            if radio_lost:  # of blocks that are dropped: it still happened before the one that is now the oldest
-                oldest = self._blocks[0]
-                self._blocks[0] = replace(oldest, radio_lost=oldest.radio_lost + radio_lost)
+            for block in blocks:
+                dropped += self._make_room(len(block.samples))
+                if self.closed:
+                    break
+                self._blocks.append(block)
+                self._held += len(block.samples)
+                self._report_dropped_loss()
             self._changed.notify_all()
-            return dropped
+        return dropped
 
     def get(self, timeout: float) -> IQBlock | None:
         """Return the oldest block; None if none came within ``timeout`` seconds or none will.
@@ -591,16 +606,24 @@ class BlockRing:
             self._held = 0
             self._changed.notify_all()
 
-    def _make_room(self, size: int) -> tuple[int, int]:
-        dropped = radio_lost = 0
+    def _make_room(self, size: int) -> int:
+        dropped = 0
         while self._blocks and self._held + size > self._capacity:
             if self._drop_oldest:
                 block = self._pop()
                 dropped += len(block.samples)
-                radio_lost += block.radio_lost
+                self._dropped_loss += block.radio_lost
             else:
+                self._changed.notify_all()
                 self._changed.wait()
-        return dropped, radio_lost
+        return dropped
+
+    def _report_dropped_loss(self) -> None:
+        """What the radio lost before blocks that are dropped now happened before the block that is the oldest."""
+        if self._dropped_loss:
+            oldest = self._blocks[0]
+            self._blocks[0] = replace(oldest, radio_lost=oldest.radio_lost + self._dropped_loss)
+            self._dropped_loss = 0
 
     def _pop(self) -> IQBlock:
         block = self._blocks.popleft()

@@ -249,9 +249,9 @@ def block(start: int, count: int, radio_lost: int = 0) -> IQBlock:
 
 def test_ring_drops_the_oldest_and_keeps_what_the_radio_lost() -> None:
     ring = BlockRing(25, drop_oldest=True)
-    dropped = [ring.put(block(start, 10, radio_lost=start)) for start in range(0, 50, 10)]
+    dropped = [ring.put([block(start, 10, radio_lost=start)]) for start in range(0, 50, 10)]
     assert dropped == [0, 0, 10, 10, 10]
-    assert ring.put(block(50, 100, radio_lost=1)) == 20
+    assert ring.put([block(50, 100, radio_lost=1)]) == 20
     survivor = ring.get(0)
     assert survivor is not None
     assert (survivor.sample_start, survivor.radio_lost) == (50, 10 + 20 + 30 + 40 + 1)
@@ -259,7 +259,7 @@ def test_ring_drops_the_oldest_and_keeps_what_the_radio_lost() -> None:
 
 def test_ring_hands_over_what_it_holds_before_a_failure() -> None:
     ring = BlockRing(100, drop_oldest=False)
-    ring.put(block(0, 10))
+    ring.put([block(0, 10)])
     ring.finish(StreamError("gone"))
     assert ring.get(0) is not None
     assert not ring.finished
@@ -270,8 +270,8 @@ def test_ring_hands_over_what_it_holds_before_a_failure() -> None:
 
 def test_closing_wakes_a_full_ring() -> None:
     ring = BlockRing(10, drop_oldest=False)
-    ring.put(block(0, 10))
-    waiting = threading.Thread(target=ring.put, args=(block(10, 10),))
+    ring.put([block(0, 10)])
+    waiting = threading.Thread(target=ring.put, args=([block(10, 10), block(20, 10)],))
     waiting.start()
     ring.close()
     waiting.join(timeout=30)
@@ -472,18 +472,33 @@ def test_wrong_format_ends_the_stream_with_the_option_to_use(peer: Peer, address
             list(received)
 
 
-def test_whole_key_must_match(peer: Peer, address: str) -> None:
+def test_only_messages_with_the_key_come(peer: Peer, address: str) -> None:
     sender = peer(zmq.XPUB, address)
     with source(address, "sub", key="ch1") as received:
         assert sender.recv() == b"\1ch1"  # subscribed
         send(sender, message(0, 10), form=StreamFormat(True, b"ch2"))
         send(sender, message(10, 10), form=StreamFormat(True, b"ch1"))
         assert next(iter(received)).sample_start == 10
+
+
+def test_longer_key_that_the_subscription_matches_too_is_refused(peer: Peer, address: str) -> None:
+    sender = peer(zmq.XPUB, address)
     with source(address, "sub", key="ch1") as received:
-        wait_until(lambda: bool(sender.poll(100)) and sender.recv() == b"\1ch1")
+        assert sender.recv() == b"\1ch1"
         send(sender, message(0, 10), form=StreamFormat(True, b"ch10"))
         with pytest.raises(WireError, match="b'ch10' came, expected b'ch1'"):
             list(received)
+
+
+def test_what_came_before_a_failure_is_handed_over(peer: Peer, address: str) -> None:
+    sender = peer(zmq.PUSH, address)
+    received = source(address)
+    send(sender, *(message(start, 10) for start in range(0, 500, 10)))
+    sender.send(b"nonsense")
+    blocks: list[IQBlock] = []
+    with pytest.raises(WireError, match="too short"):
+        blocks.extend(received)
+    assert segments(blocks) == [(0, 500, RATE, None, 0)]
 
 
 def test_late_reply_is_not_lost(peer: Peer, address: str) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from training.signals import lte
 from training.signals.grid import ResourceGrid, modulate
-from training.signals.lte import LTEConfig, lte_downlink, random_lte_config
+from training.signals.lte import LTEConfig, lte_downlink
+from training.signals.priors import random_lte_config
 
 IDLE = LTEConfig(load=0.0, system_information=False)
 FULL = LTEConfig(load=1.0, system_information=False)
@@ -40,29 +41,6 @@ def demodulate(iq: NDArray[np.complexfloating], n_prb: int, n_fft: int, advance:
 
 
 # --- Sequences ---
-
-
-def gold_by_definition(c_init: int, length: int) -> list[int]:
-    """TS 36.211 7.2, written as it stands there."""
-    x1 = [1] + [0] * 30
-    x2 = [c_init >> i & 1 for i in range(31)]
-    for n in range(1600 + length):
-        x1.append((x1[n + 3] + x1[n]) % 2)
-        x2.append((x2[n + 3] + x2[n + 2] + x2[n + 1] + x2[n]) % 2)
-    return [(x1[n + 1600] + x2[n + 1600]) % 2 for n in range(length)]
-
-
-def test_gold_sequences_follow_their_definition() -> None:
-    c_init = np.array([0, 1, 2**31 - 1, 0x12345678])
-    expected = [gold_by_definition(int(value), 440) for value in c_init]
-    np.testing.assert_array_equal(lte.gold_sequences(c_init, 440), expected)
-
-
-def test_gold_sequences_are_balanced_and_unlike_each_other() -> None:
-    signs = 1 - 2.0 * lte.gold_sequences(np.random.default_rng(0).integers(2**31, size=199), 4000)
-    correlation = signs @ signs.T / 4000 - np.eye(199)
-    assert np.abs(correlation).max() < 0.09  # 5.5 standard deviations of random signs
-    assert np.abs(signs.mean(axis=1)).max() < 0.09
 
 
 def test_primary_sync_is_flat_and_the_three_are_nearly_orthogonal() -> None:

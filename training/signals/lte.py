@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.signals.grid import ResourceGrid
+from training.signals.sequences import gold_sequences
 
 SUBCARRIER_SPACING = 15e3
 SYMBOLS = 14
@@ -152,45 +153,6 @@ class LTEConfig:
         return 1 + sum(self.n_prb > limit for limit in (10, 26, 63))
 
 
-def random_lte_config(rng: np.random.Generator) -> LTEConfig:
-    """Draw a cell as one might meet it: idle, light, bursty or full; 65 % of them FDD."""
-    duty_cycle, load = _random_traffic(rng)
-    return LTEConfig(
-        n_prb=int(rng.choice(list(N_FFT), p=[0.05, 0.07, 0.15, 0.25, 0.15, 0.33])),
-        cell_id=int(rng.integers(504)),
-        n_ports=int(rng.choice([1, 2, 4], p=[0.3, 0.5, 0.2])),
-        duplex="FDD" if rng.random() < 0.65 else "TDD",
-        uplink_downlink_config=int(rng.choice(7, p=[0.08, 0.25, 0.42, 0.07, 0.06, 0.07, 0.05])),
-        special_subframe_config=int(rng.choice(10, p=[0.04, 0.04, 0.05, 0.04, 0.04, 0.2, 0.13, 0.36, 0.05, 0.05])),
-        cfi=[None, 1, 2, 3][rng.choice(4, p=[0.4, 0.15, 0.2, 0.25])],
-        phich_ng=float(rng.choice([1 / 6, 1 / 2, 1, 2])),
-        load=load,
-        duty_cycle=duty_cycle,
-        mean_burst=float(np.exp(rng.uniform(0, np.log(40)))),
-        contiguous=bool(rng.random() < 0.5),
-        mean_users=float(rng.uniform(1, 4)),
-        uplink_grants=float(rng.uniform(0, 2)),
-        modulation_weights=tuple(rng.dirichlet([1, 1, 1, 0.5]).tolist()),
-        rho_a_db=float(rng.uniform(-6, 3)),
-        p_b=int(rng.integers(4)),
-        system_information=bool(rng.random() < 0.9),
-    )
-
-
-def _random_traffic(rng: np.random.Generator) -> tuple[float, float]:
-    """Duty cycle and load of an idle, light, bursty or full cell."""
-    kind = rng.choice(["idle", "light", "bursty", "full"], p=[0.2, 0.25, 0.3, 0.25])
-    if kind == "idle":
-        return 1.0, 0.0
-    if kind == "light":
-        duty_cycle, share = rng.uniform(0.05, 1), rng.uniform(0.03, 0.3)
-    elif kind == "bursty":
-        duty_cycle, share = rng.uniform(0.1, 0.8), rng.uniform(0.3, 1)
-    else:
-        duty_cycle, share = 1.0, 1.0 if rng.random() < 0.6 else rng.uniform(0.7, 1)
-    return float(duty_cycle), float(duty_cycle * share)
-
-
 def lte_downlink(
     config: LTEConfig, rng: np.random.Generator, n_subframes: int, first_subframe: int = 0
 ) -> ResourceGrid:
@@ -270,41 +232,6 @@ def _antennas(config: LTEConfig, rng: np.random.Generator) -> tuple[NDArray[np.c
 
 
 # --- Sequences ---
-
-
-def gold_sequences(c_init: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
-    """Pseudo-random sequences c(n) of 7.2, one for every initial value.
-
-    Parameters
-    ----------
-    c_init : (sequence,) int64
-        Initial values of the second register, below 2**31.
-    length : int
-
-    Returns
-    -------
-    (sequence, length) uint8
-        Bits.
-    """
-    first, basis = _gold_registers(length)
-    bits = (np.asarray(c_init, np.int64)[:, None] >> np.arange(31)) & 1
-    # Both registers are linear over GF(2): a sequence is the sum of those that its single initial bits give.
-    second = bits.astype(np.float32) @ basis
-    return np.bitwise_xor(first, second.astype(np.uint8) & 1)
-
-
-@lru_cache(maxsize=16)
-def _gold_registers(length: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Output after the first 1600 steps: x1, and x2 for each of its 31 initial bits alone."""
-    n = 1600 + length
-    x1 = np.zeros(n + 31, np.uint8)
-    x1[0] = 1
-    x2 = np.zeros((n + 31, 31), np.uint8)
-    x2[:31] = np.eye(31, dtype=np.uint8)
-    for i in range(n):
-        x1[i + 31] = x1[i + 3] ^ x1[i]
-        x2[i + 31] = x2[i + 3] ^ x2[i + 2] ^ x2[i + 1] ^ x2[i]
-    return x1[1600:n], x2[1600:n].T.astype(np.float32)
 
 
 def primary_sync(cell_id: int) -> NDArray[np.complex64]:

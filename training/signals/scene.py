@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training.signals import channel
 from training.signals.grid import ResourceGrid, modulate, occupancy
-from training.signals.lte import lte_downlink, random_lte_config
-from training.signals.nr import nr_downlink, random_nr_config
+from training.signals.lte import lte_downlink
+from training.signals.nr import nr_downlink
 from training.signals.other import OTHERS, Generator
+from training.signals.priors import random_lte_config, random_nr_config
 
 MARGIN = 1e-3  # seconds cut off at either end
 
