@@ -127,7 +127,7 @@ def analyse(
         for prepared, probabilities in zip(batch, outputs, strict=True):
             statistics.windows += 1
             statistics.sample_ages.append(now - prepared.window.received)
-            yield Analysed(prepared.picture * np.float32(spec.db_scale), _mask(prepared.window, probabilities))
+            yield Analysed(prepared.picture * np.float32(spec.db_scale), _mask(prepared.window, probabilities, spec))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +143,9 @@ def _counted(blocks: Iterable[IQBlock], statistics: PipelineStatistics) -> Itera
 
 
 def _picture(window: Window, spec: SpectrogramSpec) -> NDArray[np.float32]:
-    energy = power(window.samples, window.sample_rate, spec)
     # A sample that is no number makes its whole spectrum so; this is far cheaper to test than the samples.
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = power(window.samples, window.sample_rate, spec)
     if not np.isfinite(energy).all():
         _refuse_samples(window)
     return picture(energy, noise_floor(energy, window.sample_rate, spec), spec)
@@ -174,8 +175,10 @@ def _infer(engine: Engine, batch: list[_Prepared], spec: SpectrogramSpec) -> lis
     ]
 
 
-def _mask(window: Window, probabilities: NDArray[np.float32]) -> Mask:
-    return Mask(probabilities, window.sample_start, len(window.samples), window.sample_rate, window.frequency)
+def _mask(window: Window, probabilities: NDArray[np.float32], spec: SpectrogramSpec) -> Mask:
+    # A window that was cut short may end with less than a step, which has no pixels.
+    covered = min(len(window.samples), round(len(probabilities) * spec.step_length(window.sample_rate)))
+    return Mask(probabilities, window.sample_start, covered, window.sample_rate, window.frequency)
 
 
 def _waiting(items: Iterator[Item], most: int) -> Iterator[list[Item]]:

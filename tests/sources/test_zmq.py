@@ -405,7 +405,7 @@ def test_slow_reader_loses_the_oldest_and_they_are_counted(peer: Peer, address: 
     sender = peer(zmq.PUSH, address)
     with source(address, policy="drop-oldest", ring_samples=10_000, sample_count=100_000) as received:
         send(sender, *(message(start, 1000) for start in range(0, 100_000, 1000)))
-        wait_until(lambda: received.statistics.messages == 100)
+        wait_until(lambda: received.statistics.dropped == 90_000)
         blocks = list(received)
     assert segments(blocks) == [(90_000, 100_000, RATE, None, 0)]
     assert_ramp(blocks)
@@ -417,11 +417,11 @@ def test_slow_reader_holds_the_sender_back_and_loses_nothing(peer: Peer, address
     sender = peer(zmq.PUSH, address, sndhwm=1)
     sent = 0
     with source(address, ring_samples=5000, receive_hwm=1, sample_count=None) as received:
-        # Samples pile up in the ring, in two queues of one message and in the kernel, until the sender has to wait.
+        # Samples pile up in the ring, the thread's hands, both queues and the kernel, until the sender has to wait.
         while sender.poll(500, zmq.POLLOUT):
             send(sender, message(sent, 1000))
             sent += 1000
-        assert received.statistics.samples_received <= 7000
+        assert received.statistics.samples_received <= 5000 + 16 * 1000
         blocks: list[IQBlock] = []
         for one in received:
             blocks.append(one)
@@ -484,7 +484,7 @@ def test_only_messages_with_the_key_come(peer: Peer, address: str) -> None:
 def test_longer_key_that_the_subscription_matches_too_is_refused(peer: Peer, address: str) -> None:
     sender = peer(zmq.XPUB, address)
     with source(address, "sub", key="ch1") as received:
-        assert sender.recv() == b"\1ch1"
+        assert sender.recv() == b"\1ch1"  # subscribed
         send(sender, message(0, 10), form=StreamFormat(True, b"ch10"))
         with pytest.raises(WireError, match="b'ch10' came, expected b'ch1'"):
             list(received)

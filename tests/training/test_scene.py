@@ -125,11 +125,7 @@ def test_multipath_keeps_the_mean_power() -> None:
 
 
 def test_the_receivers_filter_rolls_off_at_the_edges() -> None:
-    receiver = replace(
-        random_receiver(np.random.default_rng(0)), skirt=0.1, depth_db=40, stop=0, tilt_db=0, ripple_db=0
-    )
-    receiver = replace(receiver, adc_noise_db=-60, dc_db=-60, n_spurs=0, image_db=-80, clip=6, bits=16)
-    made = scene([], 20e6, receiver)
+    made = scene([], 20e6, Receiver(skirt=0.1, depth_db=40))
     level = 10 * np.log10(power(made.samples, 20e6, SPEC).mean(axis=0))
     assert level[128] - level[2] > 25
     assert abs(level[128] - level[40]) < 0.5
