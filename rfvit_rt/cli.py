@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -167,7 +167,7 @@ def models() -> None:
     from rfvit_rt.models import shipped_models
 
     table = Table()
-    for name in ("Name", "Labels", "Sample rates", "Size", "mIoU by SNR", "SHA-256"):
+    for name in ("Name", "Labels", "Sample rates", "Size", "Mean IoU", "SHA-256"):
         table.add_column(name)
     for model in shipped_models():
         spec = model.contract.spectrogram
@@ -182,8 +182,10 @@ def models() -> None:
     Console().print(table)
 
 
-def _accuracy(metrics: dict[str, object]) -> str:
-    return str(metrics)
+def _accuracy(metrics: dict[str, Any]) -> str:
+    """Mean IoU at every SNR of a report of training.evaluate; empty where a model carries none."""
+    by_snr = metrics.get("by_snr_db", {})
+    return ", ".join(f"{figures['miou']:.2f} at {snr_db} dB" for snr_db, figures in by_snr.items())
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from rich.progress import Progress, TaskID
 
 from rfvit_rt import terminal
 from rfvit_rt.contract import ModelFile
-from rfvit_rt.datatypes import Annotation, IQBlock, Mask
+from rfvit_rt.datatypes import Annotation, Emission, IQBlock, Mask
 from rfvit_rt.emissions import EmissionTracker
 from rfvit_rt.engines import Engine, load_engine
-from rfvit_rt.errors import RfvitError, StreamError
+from rfvit_rt.errors import OutputError, RfvitError, StreamError
 from rfvit_rt.flowgraph import Flowgraph
 from rfvit_rt.flowgraph import replay as replay_flowgraph
 from rfvit_rt.models import default_model, find_model
@@ -167,6 +167,7 @@ class _Run:
         self.failures: list[RfvitError] = []
         self._engine = engine
         self._outputs = outputs
+        self._sinks = list(outputs.sinks)
         self._statistics = PipelineStatistics()
         self._emissions = EmissionTracker()
         self._image: ImageSink | None = None
@@ -198,11 +199,13 @@ class _Run:
         outputs = self._outputs
         emissions = self._emissions.emissions()
         for emission in emissions:
-            for sink in outputs.sinks:
-                sink.write(emission)
+            self._send(emission)
         if self._image:
-            self._image.close()
-            outputs.console.print(f"Picture: {outputs.png}")
+            try:
+                self._image.close()
+                outputs.console.print(f"Picture: {outputs.png}")
+            except OutputError as error:
+                self.failures.append(error)
         if self._sample_rate:
             outputs.console.print(terminal.annotation_table(self.annotations))
             outputs.console.print(terminal.emission_table(emissions, self._sample_rate))
@@ -231,8 +234,17 @@ class _Run:
         self._emissions.add(annotation)
         if self._image:
             self._image.add_annotation(annotation)
-        for sink in self._outputs.sinks:
-            sink.write(annotation)
+        self._send(annotation)
+
+    def _send(self, result: Annotation | Emission) -> None:
+        """Hand a result to all sinks; one that fails ends the run, which still writes all else."""
+        for sink in list(self._sinks):
+            try:
+                sink.write(result)
+            except OutputError as error:
+                self.failures.append(error)
+                self._sinks.remove(sink)
+                self.stop.set()
 
     def _until_stopped(self, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:

@@ -96,15 +96,13 @@ def emission_table(emissions: Sequence[Emission], sample_rate: float) -> Table:
     """Table of the transmitters: what recurs in one band."""
     table = Table(title="Emissions: the same label in the same band", caption=_cut(len(emissions)))
     table.add_column("Label")
-    for name in ("Lower edge", "Upper edge", "First seen", "Last seen", "Bursts", "On the air", "Confidence"):
+    for name in ("Band (MHz)", "Seen (ms)", "Bursts", "On the air", "Confidence"):
         table.add_column(name, justify="right")
     for emission in emissions[:SHOWN_ROWS]:
         table.add_row(
             emission.label,
-            f"{emission.freq_lower_edge / 1e6:.3f} MHz",
-            f"{emission.freq_upper_edge / 1e6:.3f} MHz",
-            f"{emission.first_seen / sample_rate * 1e3:.2f} ms",
-            f"{emission.last_seen / sample_rate * 1e3:.2f} ms",
+            f"{emission.freq_lower_edge / 1e6:.2f} – {emission.freq_upper_edge / 1e6:.2f}",
+            f"{emission.first_seen / sample_rate * 1e3:.1f} – {emission.last_seen / sample_rate * 1e3:.1f}",
             str(emission.burst_count),
             f"{emission.duty_cycle:.0%}",
             f"{emission.confidence:.0%}",

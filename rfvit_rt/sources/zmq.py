@@ -61,13 +61,14 @@ class ZmqConfig:
     tags : bool
         Whether the sink passes tags.
     key : str or None
-        The sink's key; only PUB sinks have one.
+        The sink's key; only PUB sinks have one. Empty is none, as in GNU Radio.
     sample_rate : float or None
         Samples per second in Hz, until an ``rx_rate`` tag says otherwise.
     frequency : float or None
         Centre frequency in Hz, until an ``rx_freq`` tag says otherwise; None where unknown.
     item_type : str
-        SigMF type of a sample, ``cf32_le`` or another complex type such as ``ci16_le``.
+        SigMF type of a sample, ``cf32_le`` or another complex type such as ``ci16_le``. With tags, one item of the sink
+        must be one sample: shorts that pass one by one (``vlen`` 1 of 2 bytes) are counted twice by the sender.
     vlen : int
         Samples per item of the sink.
     bind : bool
@@ -84,7 +85,7 @@ class ZmqConfig:
         What happens when the reader of the blocks is too slow: hold the sender back, or drop the oldest samples.
         None is drop-oldest for ``sub``, whose sender does not wait, and block for the others.
     ring_samples : int
-        Most samples kept between the receiving thread and the reader.
+        Most samples kept between the receiving thread and the reader; the thread itself holds 16 messages at most.
     receive_hwm : int
         Most messages that ZeroMQ queues before they are received: few, so that samples stay young.
     idle_timeout : float or None
@@ -117,7 +118,7 @@ class ZmqConfig:
         _choice("source kind", self.kind, tuple(_SOCKET_TYPES))
         _choice("request", self.request, ("count", "dummy"))
         _choice("policy", self.policy, (None, "block", "drop-oldest"))
-        if self.key is not None and self.kind != "sub":
+        if self.key and self.kind != "sub":
             raise StreamError(f"only a PUB sink has a key; read it with zmq+sub://, or leave out key {self.key!r}")
         if self.sample_rate is None and not self.tags:
             raise StreamError(
@@ -142,7 +143,7 @@ class ZmqConfig:
     @property
     def stream_format(self) -> StreamFormat:
         """The messages to expect."""
-        key = None if self.key is None else self.key.encode()
+        key = self.key.encode("utf-8", "surrogateescape") if self.key else None
         return StreamFormat(self.tags, key, self.item_type, self.vlen)
 
     @property
@@ -645,20 +646,20 @@ class _Link:
             raise StreamError(_open_failure(config, error)) from None
 
     def _open(self) -> None:
-        config, link = self._config, self._socket
-        link.linger = 0
-        link.rcvhwm = config.receive_hwm
-        link.set(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
-        link.set(zmq.IPV6, "[" in config.endpoint)
-        link.set(zmq.IMMEDIATE, 1)  # requests queue only for a sender that is there
+        config, socket = self._config, self._socket
+        socket.linger = 0
+        socket.rcvhwm = config.receive_hwm
+        socket.set(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+        socket.set(zmq.IPV6, "[" in config.endpoint)
+        socket.set(zmq.IMMEDIATE, 1)  # requests queue only for a sender that is there
         if config.kind == "sub":
-            link.subscribe((config.key or "").encode())
+            socket.subscribe(config.stream_format.key or b"")
         events = zmq.EVENT_CONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        self._monitor = link.get_monitor_socket(events)
+        self._monitor = socket.get_monitor_socket(events)
         if config.bind:
-            link.bind(config.endpoint)
+            socket.bind(config.endpoint)
         else:
-            link.connect(config.endpoint)
+            socket.connect(config.endpoint)
 
     def receive(self, timeout: float) -> list[memoryview] | None:
         """Return the frames of the next message, or None if none came within ``timeout`` seconds."""
@@ -680,11 +681,8 @@ class _Link:
             return f"what answers there is not a ZeroMQ {sink} sink; check the port and the kind of sink"
         if seen & zmq.EVENT_DISCONNECTED:
             return "the sender has gone; start its flowgraph again, or give the number of samples to expect"
-        if self._config.kind == "sub":
-            return (
-                f"a sender is connected but silent: is its flowgraph running, and its key {self._config.key or ''!r}?"
-            )
-        return "a sender is connected but silent: is its flowgraph running?"
+        key = f", and its key {self._config.key!r}" if self._config.key else ""
+        return f"a sender is connected but silent: is its flowgraph running{key}?"
 
     def _connection_events(self) -> int:
         """The events since the last connection was made, as a sum of flags."""

@@ -113,6 +113,11 @@ def test_fallback_holds_until_a_tag_says_otherwise() -> None:
     assert segments(blocks) == [(0, 15, RATE, 5e9, 0), (15, 20, RATE, 1e9, 0)]
 
 
+def test_nil_takes_the_frequency_back() -> None:
+    blocks, _ = place(message(0, 30, Tag(0, "rx_freq", 1e9), Tag(10, "rx_freq", None)), frequency=5e9)
+    assert segments(blocks) == [(0, 10, RATE, 1e9, 0), (10, 30, RATE, None, 0)]
+
+
 def test_unsorted_tags_and_tags_outside_the_message_are_followed() -> None:
     blocks, _ = place(
         message(100, 50, Tag(120, "rx_freq", 2e9), Tag(90, "rx_freq", 1e9), Tag(200, "rx_freq", 3e9)), message(150, 10)
@@ -336,6 +341,10 @@ def test_impossible_configurations_are_refused(url: str, match: str) -> None:
         parse_zmq_url(url)
 
 
+def test_empty_key_is_none_as_in_gnuradio() -> None:
+    assert parse_zmq_url("zmq+pull://h:1?key=", tags=True).stream_format.key is None
+
+
 def test_only_a_publisher_is_not_held_back_by_default() -> None:
     kinds = ("pull", "sub", "req")
     assert [parse_zmq_url(f"zmq+{kind}://h:1", tags=True).drops_oldest for kind in kinds] == [False, True, False]
@@ -556,6 +565,12 @@ def test_silence_says_that_the_sender_is_silent(peer: Peer, address: str) -> Non
     send(sender, message(0, 10))
     with pytest.raises(StreamError, match="connected but silent"):
         list(received)
+
+
+def test_silence_says_which_key_may_be_wrong(peer: Peer, address: str) -> None:
+    peer(zmq.PUB, address)
+    with pytest.raises(StreamError, match="connected but silent: .* and its key 'ch1'"):
+        list(source(address, "sub", key="ch1", idle_timeout=0.5))
 
 
 def test_silence_says_that_the_sink_is_of_another_kind(peer: Peer, address: str) -> None:
