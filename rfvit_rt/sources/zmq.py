@@ -41,6 +41,7 @@ _MAX_MESSAGE_BYTES = 1 << 28
 _POLL_SECONDS = 0.05  # how soon close() is noticed
 _BATCH_BLOCKS = 16
 _DUMMY_REQUEST = b"\xff"  # under four bytes: whatever is ready
+_REQUESTS_AHEAD = 2
 _COUNT = struct.Struct("=I")  # native, as gr-zeromq reads it
 _REQUEST_NUMBER = struct.Struct("=Q")
 _RADIO_TAGS = frozenset({"rx_rate", "rx_freq", "rx_time"})
@@ -699,7 +700,7 @@ class _Link:
 
 
 class _RequestLink(_Link):
-    """Asks a REP socket for samples, one request at a time.
+    """Asks a REP socket for samples, always one request ahead, so that the sender need not wait for the next.
 
     A DEALER stands in for REQ. A REQ socket waits for ever for a reply that is lost, or, told not to, throws away one
     that is merely late. A DEALER can ask again and still takes the late reply, so nothing is lost by impatience. Each
@@ -716,24 +717,27 @@ class _RequestLink(_Link):
 
     def receive(self, timeout: float) -> list[memoryview] | None:
         waiting = self._asked > self._answered
-        if not waiting or time.monotonic() - self._asked_at >= self._config.reply_timeout:
-            self._statistics.requests_repeated += self._ask(timeout) and waiting
+        if waiting and time.monotonic() - self._asked_at >= self._config.reply_timeout:
+            self._statistics.requests_repeated += self._ask(timeout)
+        while self._asked - self._answered < _REQUESTS_AHEAD and self._ask(timeout):
+            pass
         frames = super().receive(timeout)
         if frames is None:
             return None
-        if len(frames) < 3 or len(frames[0]) != _REQUEST_NUMBER.size or len(frames[1]):
-            raise WireError("what came is not a reply to a request; is the sender's socket a REP socket?")
-        (self._answered,) = _REQUEST_NUMBER.unpack(frames[0])
-        return frames[2:]
+        if len(frames) > 2 and len(frames[0]) == _REQUEST_NUMBER.size and not len(frames[1]):
+            (number,) = _REQUEST_NUMBER.unpack(frames[0])
+            if number <= self._asked:
+                self._answered = max(self._answered, number)
+                return frames[2:]
+        raise WireError("what came is not a reply to a request; is the sender's socket a REP socket?")
 
     def _ask(self, timeout: float) -> bool:
-        """Send a request if somebody is there to take it."""
-        if not self._socket.poll(round(timeout * 1000), zmq.POLLOUT):
-            return False
+        """Send a request, unless there is nobody to take it."""
         number = self._asked + 1
         try:
             self._socket.send_multipart([_REQUEST_NUMBER.pack(number), b"", self._body], zmq.NOBLOCK)
-        except zmq.Again:  # gone in the meantime
+        except zmq.Again:
+            self._socket.poll(round(timeout * 1000), zmq.POLLOUT)
             return False
         self._asked = number
         self._asked_at = time.monotonic()
