@@ -24,14 +24,14 @@ FAR = 1 << 30  # further away, in steps or bins, than any closing tolerance
 class SegmentSettings:
     """How pixels are gathered to boxes.
 
-    A pixel carries a label where that label is the likeliest of all but background and has at least the probability
-    `stay`. Labelled pixels are closed over gaps in time, then in frequency; what touches is one region. A region
-    counts if at least one of its pixels reaches the probability `enter`.
+    A pixel carries a signal where all classes but background have at least the probability `stay` together, and the
+    likeliest of them is its label. Labelled pixels are closed over gaps in time, then in frequency; what touches is one
+    region. A region counts if a signal reaches the probability `enter` in at least one of its pixels.
 
     Attributes
     ----------
     enter : float
-        Probability that begins a region, 0 to 1.
+        Probability of a signal that begins a region, 0 to 1.
     stay : float
         Probability that continues one, 0 to 1.
     time_gap : float
@@ -49,7 +49,8 @@ class SegmentSettings:
     min_pixels : int
         Boxes with fewer labelled pixels are dropped.
     min_confidence : float
-        Boxes of a lower mean probability are dropped, 0 to 1.
+        Boxes whose label has a lower mean probability are dropped, 0 to 1. Below one half, a signal whose class is in
+        doubt is still reported, with the low confidence that it has.
     edge_share : float
         A bin belongs to a box if it is labelled at least this share as often as the box's typical bin, 0 to 1.
     max_duration : float
@@ -58,14 +59,14 @@ class SegmentSettings:
     """
 
     enter: float = 0.6
-    stay: float = 0.4
+    stay: float = 0.5
     time_gap: float = 6e-3
     frequency_gap: float = 400e3
     frequency_gap_bins: int = 2
     min_duration: float = 150e-6
     min_bandwidth: float = 180e3
     min_pixels: int = 16
-    min_confidence: float = 0.5
+    min_confidence: float = 0.35
     edge_share: float = 0.1
     max_duration: float = 1.0
 
@@ -155,7 +156,8 @@ class _Segment:
         self.frequency_gap = max(settings.frequency_gap_bins, round(settings.frequency_gap / first.bin_width))
         max_blocks = max(1, round(settings.max_duration / step_duration / BLOCK_STEPS))
         self.growers = [_Grower(bins, self.time_gap, self.frequency_gap, max_blocks) for _ in range(len(labels) - 1)]
-        self.label = np.zeros((0, bins), np.uint8)  # 0 where no label reaches `stay`
+        self.label = np.zeros((0, bins), np.uint8)  # 0 where no signal reaches `stay`
+        self.certain = np.zeros((0, bins), np.bool_)  # where one reaches `enter`
         self.probability = np.zeros((0, bins), np.float32)
         self.bounds = np.zeros((0, 2), np.int64)  # first sample of a step and the one past its last
 
@@ -177,11 +179,13 @@ class _Segment:
             likelier = mask.probabilities[:, :, number] > probability
             np.copyto(probability, mask.probabilities[:, :, number], where=likelier)
             np.copyto(label, np.uint8(number), where=likelier)
-        label[probability < self.settings.stay] = 0
+        signal = 1 - mask.probabilities[:, :, 0]
+        label[signal < self.settings.stay] = 0
         edges = np.arange(mask.step_count + 1, dtype=np.int64)
         edges = (2 * edges * mask.sample_count + mask.step_count) // (2 * mask.step_count) + mask.sample_start
         self.label = np.concatenate([self.label, label])
         self.probability = np.concatenate([self.probability, probability])
+        self.certain = np.concatenate([self.certain, signal >= self.settings.enter])
         self.bounds = np.concatenate([self.bounds, np.stack([edges[:-1], edges[1:]], axis=1)])
         self.last = mask
 
@@ -198,10 +202,10 @@ class _Segment:
         finished = []
         for number, grower in enumerate(self.growers, start=1):
             labelled = self.label[: steps + self.time_gap] == number
-            certain = self.probability[:steps] >= self.settings.enter
-            finished.append(grower.grow(labelled, certain, self.probability[:steps], self.bounds[:steps]))
+            finished.append(grower.grow(labelled, self.certain[:steps], self.probability[:steps], self.bounds[:steps]))
         self.label = self.label[steps:]
         self.probability = self.probability[steps:]
+        self.certain = self.certain[steps:]
         self.bounds = self.bounds[steps:]
         yield from self._annotations(finished)
 
@@ -253,7 +257,7 @@ class _Regions:
     Attributes
     ----------
     pixels, certain : (region, bin) int64
-        Labelled pixels, and those of them that reach `enter`.
+        Labelled pixels, and those of them where a signal reaches `enter`.
     probability : (region, bin) float64
         Sum of the labelled pixels' probabilities.
     first, last : (region, bin) int64

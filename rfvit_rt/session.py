@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from rfvit_rt import terminal
+from rfvit_rt.consensus import agree
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import Annotation, Emission, IQBlock, Mask
 from rfvit_rt.emissions import EmissionTracker
@@ -33,7 +34,8 @@ from rfvit_rt.sinks.jsonl import JsonLinesSink
 from rfvit_rt.sinks.sigmf import check_annotations_output, default_output, write_annotations
 from rfvit_rt.sinks.zmq import ZmqSink
 from rfvit_rt.sources.recording import Recording, open_recording
-from rfvit_rt.sources.zmq import ZmqSource, ZmqStatistics, parse_zmq_url
+from rfvit_rt.sources.timeline import StreamStatistics
+from rfvit_rt.sources.zmq import ZmqSource, parse_zmq_url
 from rfvit_rt.stitching import stitch
 
 Item = TypeVar("Item")
@@ -187,7 +189,7 @@ class _Run:
             task = progress.add_task("segmenting", total=sample_count, note="")
             stream = self._until_failure(self._until_stopped(blocks))
             windows = analyse(stream, self._engine, contract, PipelineSettings(), self._statistics)
-            masks = stitch(self._observed(self._until_failure(windows), progress, task))
+            masks = agree(stitch(self._observed(self._until_failure(windows), progress, task)))
             for annotation in annotate(self._drawn(masks), contract.labels):
                 self._take(annotation)
                 if live:
@@ -340,7 +342,7 @@ def _in_recording(source: ZmqSource, recording: Recording, flowgraph: Flowgraph)
         raise
 
 
-def _losses(statistics: ZmqStatistics) -> Losses:
+def _losses(statistics: StreamStatistics) -> Losses:
     return Losses(
         statistics.transport_lost, statistics.radio_lost, statistics.dropped, unusable=statistics.without_rate
     )

@@ -22,7 +22,7 @@ LAYERS = [
     {"cli"},
     {"session"},
     {"pipeline", "flowgraph", "terminal"},
-    {"sources", "engines", "sinks", "segments", "stitching", "emissions", "activity", "models"},
+    {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
     {"windowing", "contract", "vit"},
     {"spectrogram", "csi", "wire"},
     {"datatypes", "errors"},

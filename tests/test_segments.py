@@ -164,14 +164,14 @@ def test_lte_beside_nr_without_guard() -> None:
 
 def test_hysteresis() -> None:
     picture = empty(256)
-    paint(picture, slice(0, 100), slice(20, 60), 1, 0.5)  # stays below `enter` throughout
-    paint(picture, slice(0, 100), slice(120, 160), 1, 0.45)  # reaches it once
+    paint(picture, slice(0, 100), slice(20, 60), 1, 0.55)  # stays below `enter` throughout
+    paint(picture, slice(0, 100), slice(120, 160), 1, 0.52)  # reaches it once
     paint(picture, slice(50, 60), slice(130, 140), 1, 0.7)
     lenient = SegmentSettings(min_confidence=0.0)
     box = only(annotate([mask(picture)], LABELS, lenient))
     assert (box.sample_start, box.sample_count) == (0, 100 * STEP)
     assert box.freq_lower_edge == FREQUENCY - RATE / 2 + 12e6
-    assert box.confidence == pytest.approx((3900 * 0.45 + 100 * 0.7) / 4000)
+    assert box.confidence == pytest.approx((3900 * 0.52 + 100 * 0.7) / 4000)
     strict = only(annotate([mask(picture)], LABELS, replace(lenient, stay=0.55)))
     assert (strict.sample_start, strict.sample_count) == (50 * STEP, 10 * STEP)
 
@@ -290,7 +290,7 @@ def regions_of_whole_picture(picture: NDArray[np.float32], gap: int, frequency_g
     """First and last step of every region, by SciPy's closing on the whole picture at once."""
     found = []
     for label in (1, 2):
-        labelled = (picture[:, :, 1:].argmax(axis=2) + 1 == label) & (picture[:, :, label] >= 0.4)
+        labelled = (picture[:, :, 1:].argmax(axis=2) + 1 == label) & (picture[:, :, 0] <= 0.5)
         padded = np.pad(labelled, ((gap, gap), (frequency_gap, frequency_gap)))
         closed = ndimage.binary_closing(padded, np.ones((gap + 1, 1)))
         closed = ndimage.binary_closing(closed, np.ones((1, frequency_gap + 1)))
@@ -306,13 +306,21 @@ def regions_of_whole_picture(picture: NDArray[np.float32], gap: int, frequency_g
 def test_regions_are_those_of_the_whole_picture(seed: int) -> None:
     picture = random_picture(seed, 500)
     # Thresholds off and one box a region, so that every region shows.
-    plain = replace(SENSITIVE, enter=0.4, edge_share=0.0, time_gap=10 * 156.25e-6, frequency_gap=3 * RATE / 48)
+    plain = replace(SENSITIVE, enter=0.5, edge_share=0.0, time_gap=10 * 156.25e-6, frequency_gap=3 * RATE / 48)
     wanted = regions_of_whole_picture(picture, 10, 3)
     found = sorted(
         (box.label, box.sample_start // STEP, box.sample_end // STEP)
         for box in annotate([mask(picture)], LABELS, plain)
     )
     assert found == wanted
+
+
+def test_a_signal_whose_class_is_in_doubt_is_reported_with_its_low_confidence() -> None:
+    picture = empty(256)
+    picture[0:200, 50:100] = (0.1, 0.48, 0.42)
+    box = only(annotate([mask(picture)], LABELS))
+    assert box.label == "LTE"
+    assert box.confidence == pytest.approx(0.48)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from rfvit_rt.consensus import agree
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import Annotation
 from rfvit_rt.emissions import track_emissions
@@ -70,7 +71,7 @@ def compare(recording: Recording, engine: Engine, model: ModelFile) -> dict[str,
     """
     labels = model.contract.labels
     windows = analyse(recording.blocks(), engine, model.contract, PipelineSettings(), PipelineStatistics())
-    boxes = list(annotate(stitch(window.mask for window in windows), labels))
+    boxes = list(annotate(agree(stitch(window.mask for window in windows)), labels))
     truth = [_from_metadata(fields, recording) for fields in recording.metadata.get("annotations", [])]
     covered, wrong = {}, {}
     for label in labels[1:]:

@@ -14,21 +14,20 @@ import math
 import struct
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-import numpy as np
 import zmq
-from numpy.typing import NDArray
 from zmq.utils.monitor import recv_monitor_message
 
 from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.errors import StreamError, WireError
-from rfvit_rt.wire.gnuradio import StreamFormat, StreamMessage, Tag, decode_stream_message
+from rfvit_rt.sources.ring import BlockRing
+from rfvit_rt.sources.timeline import MAX_HERTZ, StreamStatistics, Timeline
+from rfvit_rt.wire.gnuradio import StreamFormat, decode_stream_message
 
 Kind = Literal["pull", "sub", "req"]
 Policy = Literal["block", "drop-oldest"]
@@ -44,8 +43,6 @@ _DUMMY_REQUEST = b"\xff"  # under four bytes: whatever is ready
 _REQUESTS_AHEAD = 2
 _COUNT = struct.Struct("=I")  # native, as gr-zeromq reads it
 _REQUEST_NUMBER = struct.Struct("=Q")
-_RADIO_TAGS = frozenset({"rx_rate", "rx_freq", "rx_time"})
-_MAX_HERTZ = 1e12
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -127,7 +124,7 @@ class ZmqConfig:
             )
         for name in ("sample_rate", "reply_timeout", "idle_timeout", "rate_timeout"):
             value = getattr(self, name)
-            if value is not None and not 0 < value <= _MAX_HERTZ:
+            if value is not None and not 0 < value <= MAX_HERTZ:
                 raise StreamError(f"{name} is {value}, expected a positive number")
         if self.frequency is not None and not math.isfinite(self.frequency):
             raise StreamError(f"frequency is {self.frequency}, expected a number in Hz")
@@ -199,40 +196,6 @@ def parse_zmq_url(url: str, **options: Any) -> ZmqConfig:
 _URL_HINT = "expected zmq+pull://HOST:PORT, zmq+sub://HOST:PORT, zmq+req://HOST:PORT or zmq+pull+ipc:///PATH"
 
 
-@dataclass
-class ZmqStatistics:
-    """What became of the samples so far.
-
-    Attributes
-    ----------
-    messages : int
-        Messages received.
-    samples_received : int
-        Samples in them.
-    transport_lost : int
-        Samples that the messages' offsets show to be missing: lost on the way, in ZeroMQ or the network.
-    radio_lost : int
-        Samples that the radio's time stamps show to be missing: never taken, or lost before the sender counted them.
-    dropped : int
-        Samples dropped here because the reader was too slow.
-    without_rate : int
-        Samples that came before any sample rate was known, and could not be used.
-    restarts : int
-        Times the offset went backwards: the sender began a new stream.
-    requests_repeated : int
-        Requests that went unanswered for too long and were sent again.
-    """
-
-    messages: int = 0
-    samples_received: int = 0
-    transport_lost: int = 0
-    radio_lost: int = 0
-    dropped: int = 0
-    without_rate: int = 0
-    restarts: int = 0
-    requests_repeated: int = 0
-
-
 class ZmqSource:
     """Blocks from one endpoint, received by a thread of its own.
 
@@ -269,7 +232,7 @@ class ZmqSource:
         self._stop = stop or (lambda: False)
         self._format = config.stream_format
         self._no_rate_since: float | None = None
-        self._statistics = ZmqStatistics()
+        self._statistics = StreamStatistics()
         self._ring = BlockRing(config.ring_samples, config.drops_oldest)
         self._timeline = Timeline(config.sample_rate, config.frequency, config.sample_count, self._statistics)
         self._link = _RequestLink(config, self._statistics) if config.kind == "req" else _Link(config)
@@ -277,7 +240,7 @@ class ZmqSource:
         self._thread.start()
 
     @property
-    def statistics(self) -> ZmqStatistics:
+    def statistics(self) -> StreamStatistics:
         """A copy of the counts so far."""
         return replace(self._statistics)
 
@@ -370,269 +333,6 @@ class ZmqSource:
         return f"{count} samples came, but no rx_rate tag that says their sample rate; give --sample-rate"
 
 
-class Timeline:
-    """Places messages in the stream: counts what is missing, and cuts a block wherever a radio tag changes something.
-
-    Parameters
-    ----------
-    sample_rate : float or None
-        Samples per second in Hz, until a tag says otherwise.
-    frequency : float or None
-        Centre frequency in Hz, until a tag says otherwise.
-    sample_count : int or None
-        Samples, lost ones included, after which the stream is complete.
-    statistics : ZmqStatistics
-        Counted up here.
-    """
-
-    def __init__(
-        self, sample_rate: float | None, frequency: float | None, sample_count: int | None, statistics: ZmqStatistics
-    ) -> None:
-        self._fallback = _Tuning(sample_rate, frequency)
-        self._segment = _Segment(self._fallback)
-        self._sample_count = sample_count
-        self._statistics = statistics
-        self._next: int | None = None
-
-    @property
-    def sample_rate(self) -> float | None:
-        """Sample rate at the end of what came so far, in Hz."""
-        return self._segment.tuning.sample_rate
-
-    @property
-    def complete(self) -> bool:
-        """Whether all samples came or were lost."""
-        return self._left() == 0
-
-    def blocks(self, message: StreamMessage, received: float) -> Iterator[IQBlock]:
-        """Yield the message's samples as blocks of one sample rate and one frequency each.
-
-        Parameters
-        ----------
-        message : StreamMessage
-            The next message.
-        received : float
-            ``time.monotonic()`` when it came.
-
-        Raises
-        ------
-        WireError
-            If a radio tag has a value that cannot be.
-        """
-        start = self._place(message)
-        samples = message.samples[: self._left()]
-        self._statistics.samples_received += len(samples)
-        self._next = start + len(samples)
-        cut = start
-        for offset, values in _radio_tags(message.tags, start, self._next):
-            tuning, lost = self._segment.follow(offset, values)
-            if tuning != self._segment.tuning or lost:
-                yield from self._block(samples[cut - start : offset - start], cut, received)
-                cut = offset
-            self._segment.tuning = tuning
-            self._segment.radio_lost += lost
-            self._statistics.radio_lost += lost
-        yield from self._block(samples[cut - start :], cut, received)
-
-    def _left(self) -> int | None:
-        if self._sample_count is None:
-            return None
-        return max(0, self._sample_count - self._statistics.samples_received - self._statistics.transport_lost)
-
-    def _place(self, message: StreamMessage) -> int:
-        """Return where the message belongs; count what is missing before it."""
-        self._statistics.messages += 1
-        expected = self._next
-        start = message.offset
-        if start is None:
-            return expected or 0
-        if expected is None or start == expected:
-            return start
-        if start < expected:
-            self._statistics.restarts += 1
-            self._segment = _Segment(self._fallback)
-        else:
-            left = self._left()
-            self._statistics.transport_lost += start - expected if left is None else min(start - expected, left)
-            self._segment.forget_frequency()
-        return start
-
-    def _block(self, samples: NDArray[np.complex64], start: int, received: float) -> Iterator[IQBlock]:
-        if not len(samples):
-            return
-        rate, frequency = self._segment.tuning
-        if rate is None:
-            self._statistics.without_rate += len(samples)
-            return
-        lost, self._segment.radio_lost = self._segment.radio_lost, 0
-        yield IQBlock(samples, start, rate, frequency, lost, received)
-
-
-class _Tuning(NamedTuple):
-    """What holds for every sample of a block."""
-
-    sample_rate: float | None
-    frequency: float | None
-
-
-@dataclass
-class _Segment:
-    """What the tags have said since the sender was started."""
-
-    tuning: _Tuning
-    radio_lost: int = 0  # not reported with a block yet
-    clock: _RadioClock | None = None
-    frequency_tagged: bool = False
-    retuned: bool = False
-
-    def follow(self, offset: int, values: Mapping[str, Any]) -> tuple[_Tuning, int]:
-        """Return what holds from ``offset`` on, and how many samples the radio lost just before it."""
-        tuning = self.tuning
-        lost = 0
-        if "rx_time" in values:
-            clock = _radio_clock(offset, values["rx_time"])
-            if self.clock is not None and tuning.sample_rate is not None:
-                lost = self.clock.samples_missing(clock, tuning.sample_rate)
-            self.clock = clock
-        if "rx_rate" in values:
-            rate = _number("rx_rate", values["rx_rate"], above=0.0)
-            if self.clock is not None and tuning.sample_rate is not None:
-                self.clock = self.clock.at(offset, tuning.sample_rate)
-            tuning = tuning._replace(sample_rate=rate)
-        if "rx_freq" in values:
-            told = values["rx_freq"]  # nil takes back what was said: the centre frequency is unknown from here on
-            frequency = None if told is None else _number("rx_freq", told, above=-_MAX_HERTZ)
-            self.retuned |= self.frequency_tagged and frequency != tuning.frequency
-            self.frequency_tagged = True
-            tuning = tuning._replace(frequency=frequency)
-        return tuning, lost
-
-    def forget_frequency(self) -> None:
-        """After a gap that may have swallowed a retune, where there have been retunes, the frequency is unknown."""
-        if self.retuned:
-            self.tuning = self.tuning._replace(frequency=None)
-
-
-class _RadioClock(NamedTuple):
-    """The radio's time at one sample. Full seconds stay an integer, because a double is coarser than a sample there."""
-
-    offset: int
-    seconds: int
-    fraction: float
-
-    def samples_missing(self, later: _RadioClock, sample_rate: float) -> int:
-        """Samples that fit into the time between two stamps beyond those that were counted: Δtime · rate − Δoffset."""
-        elapsed = (later.seconds - self.seconds) * sample_rate + (later.fraction - self.fraction) * sample_rate
-        missing = round(elapsed - (later.offset - self.offset))
-        # One sample is jitter of rounding; a step back is a clock that was set.
-        return missing if missing > 1 else 0
-
-    def at(self, offset: int, sample_rate: float) -> _RadioClock:
-        """The time at a later sample, by the sample rate."""
-        return _RadioClock(offset, self.seconds, self.fraction + (offset - self.offset) / sample_rate)
-
-
-class BlockRing:
-    """Blocks between one receiving thread and one reader, bounded by their samples.
-
-    Parameters
-    ----------
-    capacity : int
-        Most samples held; a single block may be larger.
-    drop_oldest : bool
-        Make room by dropping the oldest blocks instead of waiting for the reader.
-    """
-
-    def __init__(self, capacity: int, drop_oldest: bool) -> None:
-        self._capacity = capacity
-        self._drop_oldest = drop_oldest
-        self._blocks: deque[IQBlock] = deque()
-        self._held = 0
-        self._dropped_loss = 0
-        self._changed = threading.Condition()
-        self._done = False
-        self._failure: Exception | None = None
-        self.closed = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will come out, not even a failure."""
-        with self._changed:
-            return self._done and not self._blocks and self._failure is None
-
-    def put(self, blocks: Sequence[IQBlock]) -> int:
-        """Add blocks, and return how many samples were dropped for them. After ``close()`` they go nowhere."""
-        dropped = 0
-        with self._changed:
-            for block in blocks:
-                dropped += self._make_room(len(block.samples))
-                if self.closed:
-                    break
-                self._blocks.append(block)
-                self._held += len(block.samples)
-                self._report_dropped_loss()
-            self._changed.notify_all()
-        return dropped
-
-    def get(self, timeout: float) -> IQBlock | None:
-        """Return the oldest block; None if none came within ``timeout`` seconds or none will.
-
-        Raises
-        ------
-        Exception
-            What :meth:`finish` was given, once all blocks are read.
-        """
-        with self._changed:
-            if not self._blocks and not self._done:
-                self._changed.wait(timeout)
-            if self._blocks:
-                self._changed.notify_all()
-                return self._pop()
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise failure
-            return None
-
-    def finish(self, failure: Exception | None = None) -> None:
-        """Say that no more blocks will come, and why."""
-        with self._changed:
-            self._done = True
-            self._failure = None if self.closed else failure
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Wake and turn away the receiving thread; blocks and failures not yet read are gone."""
-        with self._changed:
-            self.closed = self._done = True
-            self._blocks.clear()
-            self._held = 0
-            self._changed.notify_all()
-
-    def _make_room(self, size: int) -> int:
-        dropped = 0
-        while self._blocks and self._held + size > self._capacity:
-            if self._drop_oldest:
-                block = self._pop()
-                dropped += len(block.samples)
-                self._dropped_loss += block.radio_lost
-            else:
-                self._changed.notify_all()
-                self._changed.wait()
-        return dropped
-
-    def _report_dropped_loss(self) -> None:
-        """What the radio lost before blocks that are dropped now happened before the block that is the oldest."""
-        if self._dropped_loss:
-            oldest = self._blocks[0]
-            self._blocks[0] = replace(oldest, radio_lost=oldest.radio_lost + self._dropped_loss)
-            self._dropped_loss = 0
-
-    def _pop(self) -> IQBlock:
-        block = self._blocks.popleft()
-        self._held -= len(block.samples)
-        return block
-
-
 class _Link:
     """An open PULL or SUB socket, and what is known about who is at its other end."""
 
@@ -707,7 +407,7 @@ class _RequestLink(_Link):
     request carries a number that a REP socket hands back with its reply, unseen by the program that answers.
     """
 
-    def __init__(self, config: ZmqConfig, statistics: ZmqStatistics) -> None:
+    def __init__(self, config: ZmqConfig, statistics: StreamStatistics) -> None:
         super().__init__(config)
         self._body = _COUNT.pack(config.request_items) if config.request == "count" else _DUMMY_REQUEST
         self._statistics = statistics
@@ -780,34 +480,3 @@ def _query_value(name: str, text: str) -> Any:
     except (ValueError, KeyError):
         raise StreamError(f"option {name} in the URL is {text!r}, expected a value of type {types[name]}") from None
     return text
-
-
-def _radio_tags(tags: tuple[Tag, ...], start: int, end: int) -> list[tuple[int, dict[str, Any]]]:
-    """Return the radio's tags as (offset, {key: value}), in stream order; the last of a key at one sample counts."""
-    groups: dict[int, dict[str, Any]] = {}
-    for tag in tags:
-        if tag.key in _RADIO_TAGS:
-            # A tag outside the message holds from the message's edge that is nearest.
-            groups.setdefault(min(max(tag.offset, start), end), {})[tag.key] = tag.value
-    return sorted(groups.items(), key=lambda group: group[0])
-
-
-def _number(key: str, value: Any, above: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= _MAX_HERTZ:
-        raise WireError(f"the {key} tag is {_short(value)}, expected a number in Hz; check the block that sets it")
-    return float(value)
-
-
-def _radio_clock(offset: int, value: Any) -> _RadioClock:
-    if isinstance(value, tuple) and len(value) == 2:
-        seconds, fraction = value
-        if isinstance(seconds, int) and isinstance(fraction, float) and -1.0 <= fraction <= 1.0:
-            return _RadioClock(offset, int(seconds), fraction)
-    raise WireError(
-        f"the rx_time tag is {_short(value)}, expected (full seconds, fraction); check the block that sets it"
-    )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
