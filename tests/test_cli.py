@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +25,35 @@ from rfvit_rt.wire.results import decode
 
 EXAMPLE = Path(__file__).parent.parent / "flowgraphs" / "recordings" / "lte_nr_20MHz.sigmf-meta"
 RFVIT = [sys.executable, "-c", "from rfvit_rt.cli import main; main()"]
+PATIENCE = 50  # seconds until a test gives up what it waits for
 
 
 def rfvit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RFVIT, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run([*RFVIT, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+@contextmanager
+def started(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """`rfvit` running beside the test, and gone after it."""
+    command = [*RFVIT, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    output, errors = process.communicate(timeout=PATIENCE)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, ended(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def check_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -43,6 +70,16 @@ def example(tmp_path: Path) -> Path:
     for suffix in (".sigmf-meta", ".sigmf-data"):
         shutil.copy(EXAMPLE.with_suffix(suffix), tmp_path)
     return tmp_path / EXAMPLE.name
+
+
+@pytest.fixture
+def sender(port: int) -> Iterator[zmq.Socket[bytes]]:
+    """A PUSH socket that listens; what it sends waits for a reader, but not for ever."""
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        socket.linger = 0
+        socket.sndtimeo = PATIENCE * 1000
+        socket.bind(f"tcp://127.0.0.1:{port}")
+        yield socket
 
 
 @pytest.fixture
@@ -160,53 +197,53 @@ def test_a_silent_stream_and_a_port_in_use(port: int) -> None:
         check_refused(rfvit("segment", EXAMPLE, "--publish", f"tcp://127.0.0.1:{port}"), str(port), "in use")
 
 
-def test_a_sender_of_another_format_is_named(port: int) -> None:
-    with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
-        sender.set(zmq.LINGER, 0)
-        sender.bind(f"tcp://127.0.0.1:{port}")
+def test_a_sender_of_another_format_is_named(port: int, sender: zmq.Socket[bytes]) -> None:
+    with started("segment", f"zmq+pull://127.0.0.1:{port}", "--tags") as process:
         sender.send(b"hello, I am not samples")
-        check_refused(rfvit("segment", f"zmq+pull://127.0.0.1:{port}", "--tags"), "--no-tags")
+        check_refused(ended(process), "--no-tags")
 
 
-def test_live_stream_ends_cleanly_at_ctrl_c(port: int, tmp_path: Path) -> None:
+def test_live_stream_ends_cleanly_at_ctrl_c(port: int, sender: zmq.Socket[bytes], tmp_path: Path) -> None:
     """A tagged stream that stops in mid-air: Ctrl-C writes what was found, the report counts the loss exactly."""
     lines = tmp_path / "live.jsonl"
     samples = np.fromfile(EXAMPLE.with_suffix(".sigmf-data"), np.int8).astype(np.float32).view(np.complex64)
     tags = (Tag(0, "rx_rate", 20e6), Tag(0, "rx_freq", 2.14e9))
-    command = [*RFVIT, "segment", f"zmq+pull://127.0.0.1:{port}", "--tags", "--jsonl", str(lines)]
-    with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
-        sender.set(zmq.LINGER, 0)
-        sender.bind(f"tcp://127.0.0.1:{port}")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    url = f"zmq+pull://127.0.0.1:{port}"
+    with started("segment", url, "--tags", "--idle-timeout", "1000", "--jsonl", lines) as process:
         for start in range(0, 2_800_000, 8000):
-            if start == 1_600_000:
-                continue  # one message is lost
+            if start == 800_000:
+                continue  # one message is lost; two windows later, the boxes before it are given out
             message = StreamMessage(samples[start : start + 8000], start, tags if start == 0 else ())
             sender.send_multipart(encode_stream_message(message, StreamFormat(tags=True)))
-        deadline = time.monotonic() + 60
-        while not (lines.exists() and lines.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(1.0)
+        wait_until(lambda: lines.exists() and lines.stat().st_size > 0, process)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert "Lost samples: 8,000 (on the way 8,000," in output
+        done = ended(process)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Lost samples: 8,000 (on the way 8,000," in done.stdout
     found = [decode(line) for line in lines.read_bytes().splitlines()]
     starts = [(a.sample_start, a.sample_start + a.sample_count) for a in found if hasattr(a, "sample_start")]
     assert starts
-    assert not any(start < 1_600_000 < end for start, end in starts)  # no box reaches over the gap
+    assert not any(start < 800_000 < end for start, end in starts)  # no box reaches over the gap
 
 
 @pytest.mark.usefixtures("gnuradio_python")
-def test_ctrl_c_in_a_replay_keeps_what_was_found(example: Path) -> None:
-    process = subprocess.Popen(
-        [*RFVIT, "replay", str(example), "--speed", "0.02"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(6)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
+def test_ctrl_c_in_a_replay_keeps_what_was_found(example: Path, tmp_path: Path) -> None:
+    """Retuned all the time, so that boxes end and are given out while the replay goes on."""
+    retuned = json.loads(example.read_text())
+    retuned["captures"] = [
+        {"core:sample_start": 250_000 * number, "core:frequency": (2.14e9, 2.24e9)[number % 2]} for number in range(12)
+    ]
+    example.write_text(json.dumps(retuned))
+    lines = tmp_path / "replay.jsonl"
+    with started("replay", example, "--speed", "0.02", "--jsonl", lines) as process:
+        wait_until(lambda: lines.exists() and lines.stat().st_size > 0, process)
+        process.send_signal(signal.SIGINT)
+        done = ended(process)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
     metadata = json.loads(example.with_name("lte_nr_20MHz.rfvit.sigmf-meta").read_text())
-    assert all(a["core:sample_start"] < 3_000_000 for a in metadata["annotations"])
+    kept = [(a["core:sample_start"], a["core:sample_count"]) for a in metadata["annotations"] if "rfvit:model" in a]
+    found = [decode(line) for line in lines.read_bytes().splitlines()]
+    assert sorted(kept) == sorted((a.sample_start, a.sample_count) for a in found if hasattr(a, "sample_start"))
+    assert all(start + count < 3_000_000 for start, count in kept)  # it did not run to its end
