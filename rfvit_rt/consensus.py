@@ -79,7 +79,8 @@ def agree(masks: Iterable[Mask], settings: ConsensusSettings = DEFAULT_SETTINGS)
 
 def _continues(last: Mask, mask: Mask) -> bool:
     return (
-        mask.sample_start == last.sample_end
+        mask.segment == last.segment
+        and mask.sample_start == last.sample_end
         and mask.frequency == last.frequency
         and mask.sample_rate == last.sample_rate
     )

@@ -62,6 +62,9 @@ class Window:
         Centre frequency in Hz; None where unknown.
     received : float
         ``time.monotonic()`` when the last sample arrived in this process, in seconds.
+    segment : int
+        Number of the uninterrupted stretch of stream that it was cut from. Positions alone do not tell: after a loss in
+        the radio they go on, after a restart of the sender they begin again.
     """
 
     samples: NDArray[np.complex64]
@@ -69,6 +72,7 @@ class Window:
     sample_rate: float
     frequency: float | None = None
     received: float = 0.0
+    segment: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +88,12 @@ class Mask:
     sample_count : int
         Samples that the steps cover.
     sample_rate : float
-        Samples per second, in Hz; the bins span exactly this band.
+        Samples per second, in Hz. The centre of bin ``k`` of ``n`` lies ``(k - n / 2) * bin_width`` from the centre
+        frequency, as FFTs have it.
     frequency : float or None
         Centre frequency in Hz; None where unknown.
+    segment : int
+        As in :class:`Window`; nothing is joined across the border of two segments.
     """
 
     probabilities: NDArray[np.float32]
@@ -94,6 +101,7 @@ class Mask:
     sample_count: int
     sample_rate: float
     frequency: float | None = None
+    segment: int = 0
 
     @property
     def sample_end(self) -> int:
@@ -109,6 +117,11 @@ class Mask:
     def bin_width(self) -> float:
         """Width of a frequency bin in Hz."""
         return self.sample_rate / self.probabilities.shape[1]
+
+    def lower_edge(self, frequency_bin: int) -> float:
+        """Lower edge of a bin in Hz, which is the upper edge of the one below; absolute where the centre is known."""
+        from_centre = (frequency_bin - self.probabilities.shape[1] / 2 - 0.5) * self.bin_width
+        return (self.frequency or 0.0) + from_centre
 
 
 @dataclass(frozen=True)

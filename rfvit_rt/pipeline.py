@@ -178,7 +178,7 @@ def _infer(engine: Engine, batch: list[_Prepared], spec: SpectrogramSpec) -> lis
 def _mask(window: Window, probabilities: NDArray[np.float32], spec: SpectrogramSpec) -> Mask:
     # A window that was cut short may end with less than a step, which has no pixels.
     covered = min(len(window.samples), round(len(probabilities) * spec.step_length(window.sample_rate)))
-    return Mask(probabilities, window.sample_start, covered, window.sample_rate, window.frequency)
+    return Mask(probabilities, window.sample_start, covered, window.sample_rate, window.frequency, window.segment)
 
 
 def _waiting(items: Iterator[Item], most: int) -> Iterator[list[Item]]:

@@ -165,7 +165,8 @@ class _Segment:
         last = self.last
         # One sample of slack: where a window is not a whole number of samples, its ends are rounded.
         return (
-            abs(mask.sample_start - last.sample_start - last.sample_count) <= 1
+            mask.segment == last.segment
+            and abs(mask.sample_start - last.sample_end) <= 1
             and mask.frequency == last.frequency
             and mask.sample_rate == last.sample_rate
             and mask.probabilities.shape[1:] == last.probabilities.shape[1:]
@@ -237,13 +238,12 @@ class _Segment:
                 continue
             if bandwidth < settings.min_bandwidth or confidence < settings.min_confidence:
                 continue
-            lowest = (mask.frequency or 0.0) - mask.sample_rate / 2
             yield Annotation(
                 label=label,
                 sample_start=start,
                 sample_count=end - start,
-                freq_lower_edge=lowest + box.start * mask.bin_width,
-                freq_upper_edge=lowest + box.stop * mask.bin_width,
+                freq_lower_edge=mask.lower_edge(box.start),
+                freq_upper_edge=mask.lower_edge(box.stop),
                 confidence=min(confidence, 1.0),
                 sample_rate=mask.sample_rate,
                 frequency=mask.frequency,

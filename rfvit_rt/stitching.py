@@ -67,7 +67,8 @@ class _Overlap:
 
     def reaches(self, mask: Mask) -> bool:
         return (
-            self.last.sample_start <= mask.sample_start < self.sample_end
+            mask.segment == self.last.segment
+            and self.last.sample_start <= mask.sample_start < self.sample_end
             and mask.frequency == self.last.frequency
             and mask.sample_rate == self.last.sample_rate
             and mask.probabilities.shape[1:] == self.last.probabilities.shape[1:]
@@ -104,6 +105,7 @@ class _Overlap:
             sample_count=sample_end - start,
             sample_rate=self.last.sample_rate,
             frequency=self.last.frequency,
+            segment=self.last.segment,
         )
         self.total = self.total[steps:]
         self.weight = self.weight[steps:]

@@ -39,12 +39,14 @@ def windows(blocks: Iterable[IQBlock], spec: SpectrogramSpec, hop_steps: int) ->
     if not 0 < hop_steps <= spec.n_steps:
         raise ValueError(f"hop_steps is {hop_steps}, must be 1 to {spec.n_steps}")
     segment: _Segment | None = None
+    count = 0
     for block in blocks:
         if segment is None or not segment.continues_with(block):
             if segment is not None:
                 yield from segment.finish()
             spec.check_sample_rate(block.sample_rate)
-            segment = _Segment(block, spec, hop_steps)
+            segment = _Segment(count, block, spec, hop_steps)
+            count += 1
         yield from segment.push(block)
     if segment is not None:
         yield from segment.finish()
@@ -53,7 +55,8 @@ def windows(blocks: Iterable[IQBlock], spec: SpectrogramSpec, hop_steps: int) ->
 class _Segment:
     """One uninterrupted stretch of samples, of which the last window's worth is kept."""
 
-    def __init__(self, first: IQBlock, spec: SpectrogramSpec, hop_steps: int) -> None:
+    def __init__(self, number: int, first: IQBlock, spec: SpectrogramSpec, hop_steps: int) -> None:
+        self._number = number
         self._origin = first.sample_start
         self._end = first.sample_start
         self._rate = first.sample_rate
@@ -108,4 +111,4 @@ class _Segment:
         self._covered = start + size
         first = self._fill - (self._end - start)
         samples = self._buffer[first : first + size].copy()
-        return Window(samples, start, self._rate, self._frequency, self._received)
+        return Window(samples, start, self._rate, self._frequency, self._received, self._number)

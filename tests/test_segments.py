@@ -22,6 +22,7 @@ RATE = 25.6e6  # 256 bins of 100 kHz, steps of 4000 samples
 STEP = 4000
 BINS = 256
 FREQUENCY = 2e9
+LOWEST = FREQUENCY - RATE / 2 - RATE / BINS / 2  # lower edge of the lowest bin, whose centre is at half the rate below
 
 
 def empty(steps: int, bins: int = BINS) -> NDArray[np.float32]:
@@ -76,8 +77,8 @@ def test_a_rectangle_becomes_its_box() -> None:
         label="LTE",
         sample_start=1000 + 40 * STEP,
         sample_count=100 * STEP,
-        freq_lower_edge=FREQUENCY - RATE / 2 + 28 * 100e3,
-        freq_upper_edge=FREQUENCY - RATE / 2 + 128 * 100e3,
+        freq_lower_edge=LOWEST + 28 * 100e3,
+        freq_upper_edge=LOWEST + 128 * 100e3,
         confidence=0.875,
         sample_rate=RATE,
         frequency=FREQUENCY,
@@ -88,7 +89,23 @@ def test_unknown_frequency_gives_edges_relative_to_the_centre() -> None:
     picture = empty(64)
     paint(picture, slice(0, 64), slice(128, 178), 2)
     box = only(annotate([mask(picture, frequency=None)], LABELS))
-    assert (box.freq_lower_edge, box.freq_upper_edge, box.frequency) == (0.0, 5e6, None)
+    assert (box.freq_lower_edge, box.freq_upper_edge, box.frequency) == (-50e3, 4.95e6, None)
+
+
+def test_a_band_about_the_centre_has_edges_about_the_centre() -> None:
+    picture = empty(256)
+    paint(picture, slice(0, 100), slice(128 - 20, 128 + 21), 1)  # the centre of bin 128 is the centre frequency
+    box = only(annotate([mask(picture)], LABELS))
+    assert box.freq_upper_edge - FREQUENCY == FREQUENCY - box.freq_lower_edge == pytest.approx(2.05e6)
+
+
+@pytest.mark.parametrize("start", [256 * STEP, 0])
+def test_segments_are_told_apart_by_their_number(start: int) -> None:
+    """After a loss in the radio positions go on; after a restart they begin again."""
+    picture = empty(256)
+    paint(picture, slice(0, 256), slice(20, 60), 1)
+    masks = [mask(picture), replace(mask(picture, start), segment=1)]
+    assert [box.sample_start for box in annotate(masks, LABELS)] == [0, start]
 
 
 def test_background_alone_gives_nothing() -> None:
@@ -131,7 +148,7 @@ def test_neighbouring_carriers_stay_two() -> None:
     paint(picture, slice(0, 256), slice(20, 110), 1)  # 9 of 10 MHz each, 1 MHz guard
     paint(picture, slice(0, 256), slice(120, 210), 1)
     boxes = list(annotate([mask(picture)], LABELS))
-    lowest = FREQUENCY - RATE / 2
+    lowest = LOWEST
     assert [(box.freq_lower_edge - lowest, box.freq_upper_edge - lowest) for box in boxes] == [
         (2e6, 11e6),
         (12e6, 21e6),
@@ -145,7 +162,7 @@ def test_stray_pixels_neither_widen_a_box_nor_join_two() -> None:
     paint(picture, slice(50, 52), slice(110, 120), 1)  # a bridge for 2 of 256 steps
     paint(picture, slice(90, 91), slice(15, 20), 1)
     boxes = list(annotate([mask(picture)], LABELS))
-    lowest = FREQUENCY - RATE / 2
+    lowest = LOWEST
     assert [(box.freq_lower_edge - lowest, box.freq_upper_edge - lowest) for box in boxes] == [
         (2e6, 11e6),
         (12e6, 21e6),
@@ -157,8 +174,8 @@ def test_lte_beside_nr_without_guard() -> None:
     paint(picture, slice(0, 256), slice(20, 110), 1)
     paint(picture, slice(0, 256), slice(110, 200), 2)
     assert [(box.label, box.freq_lower_edge) for box in annotate([mask(picture)], LABELS)] == [
-        ("LTE", FREQUENCY - RATE / 2 + 2e6),
-        ("NR", FREQUENCY - RATE / 2 + 11e6),
+        ("LTE", LOWEST + 2e6),
+        ("NR", LOWEST + 11e6),
     ]
 
 
@@ -170,7 +187,7 @@ def test_hysteresis() -> None:
     lenient = SegmentSettings(min_confidence=0.0)
     box = only(annotate([mask(picture)], LABELS, lenient))
     assert (box.sample_start, box.sample_count) == (0, 100 * STEP)
-    assert box.freq_lower_edge == FREQUENCY - RATE / 2 + 12e6
+    assert box.freq_lower_edge == LOWEST + 12e6
     assert box.confidence == pytest.approx((3900 * 0.52 + 100 * 0.7) / 4000)
     strict = only(annotate([mask(picture)], LABELS, replace(lenient, stay=0.55)))
     assert (strict.sample_start, strict.sample_count) == (50 * STEP, 10 * STEP)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +132,11 @@ def test_stitched_probabilities_sum_to_one_and_nothing_is_lost(hops: list[int], 
     assert sum(piece.sample_count for piece in stitched) == (int(starts[-1]) + steps) * STEP
     for piece in stitched:
         np.testing.assert_allclose(piece.probabilities.sum(axis=2), 1, rtol=1e-5)
+
+
+def test_a_restarted_sender_is_not_averaged_with_what_it_sent_before() -> None:
+    before, after = random_mask(1, 64, 0), replace(random_mask(2, 64, 0), segment=1)
+    found = list(stitch([before, after]))
+    assert [mask.segment for mask in found] == [0, 1]
+    np.testing.assert_allclose(found[0].probabilities, before.probabilities, rtol=1e-5)
+    np.testing.assert_allclose(found[1].probabilities, after.probabilities, rtol=1e-5)

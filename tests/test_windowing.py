@@ -82,6 +82,7 @@ def test_a_break_ends_the_window(second: IQBlock) -> None:
     hop = round(8 * SPEC.step_length(RATE))
     expected = [(0, 1e9), (hop, 1e9)] + [(second.sample_start + k * hop, second.frequency) for k in range(2)]
     assert [(w.sample_start, w.frequency) for w in found] == expected
+    assert [w.segment for w in found] == [0, 0, 1, 1]
 
 
 def test_change_of_rate_changes_the_window() -> None:

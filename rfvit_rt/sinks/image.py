@@ -341,7 +341,8 @@ class _Band:
     @property
     def edges(self) -> tuple[float, float]:
         """Lower and upper edge in Hz."""
-        centre = self.frequency or 0.0
+        # The centre frequency is the centre of the bin above the middle, as FFTs have it.
+        centre = (self.frequency or 0.0) - self.sample_rate / self.level.shape[1] / 2
         return centre - self.sample_rate / 2, centre + self.sample_rate / 2
 
     def holds(self, annotation: Annotation) -> bool:
