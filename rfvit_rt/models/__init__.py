@@ -10,6 +10,7 @@ from rfvit_rt.contract import ModelFile, read_model
 from rfvit_rt.errors import ModelError
 
 FOLDER = Path(__file__).parent
+DEFAULT = "lte-nr-tiny"
 
 
 def model_names() -> tuple[str, ...]:
@@ -45,14 +46,15 @@ def find_model(name: str | Path) -> ModelFile:
 
 
 def default_model() -> ModelFile:
-    """Read the model that is used where none is named: the one that ships.
+    """Read the model that is used where none is named: `DEFAULT`.
 
     Raises
     ------
     ModelError
-        If none ships, as in a checkout whose model is not trained yet.
+        If it does not ship, as in a checkout whose model is not trained yet.
     """
-    names = model_names()
-    if not names:
-        raise ModelError(f"no model ships in {FOLDER}; make one with 'python -m training.export', or give its path")
-    return find_model(names[0])
+    if DEFAULT not in model_names():
+        raise ModelError(
+            f"{DEFAULT}.onnx is not in {FOLDER}; make it with 'python -m training.export', or give the path of another"
+        )
+    return find_model(DEFAULT)
