@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -91,7 +91,8 @@ def analyse(
 ) -> Iterator[Analysed]:
     """Run a stream through windowing, spectrogram and engine.
 
-    The spectrograms are computed in a thread of their own, while the engine works on the windows before.
+    Spectrograms, inference and what the caller does with the results have threads of their own, so that they work
+    on successive windows at the same time.
 
     Parameters
     ----------
@@ -121,7 +122,18 @@ def analyse(
         _Prepared(window, _picture(window, spec))
         for window in windows(_counted(blocks, statistics), spec, settings.hop_steps)
     )
-    for batch in _waiting(pictures, settings.batch):
+    for results in _waiting(_inferred(pictures, engine, spec, settings, statistics), settings.batch, "inference"):
+        yield from results
+
+
+def _inferred(
+    pictures: Generator[_Prepared],
+    engine: Engine,
+    spec: SpectrogramSpec,
+    settings: PipelineSettings,
+    statistics: PipelineStatistics,
+) -> Generator[Analysed]:
+    for batch in _waiting(pictures, settings.batch, "spectrogram"):
         outputs = _infer(engine, batch, spec)
         now = time.monotonic()
         for prepared, probabilities in zip(batch, outputs, strict=True):
@@ -181,7 +193,7 @@ def _mask(window: Window, probabilities: NDArray[np.float32], spec: SpectrogramS
     return Mask(probabilities, window.sample_start, covered, window.sample_rate, window.frequency, window.segment)
 
 
-def _waiting(items: Iterator[Item], most: int) -> Iterator[list[Item]]:
+def _waiting(items: Generator[Item], most: int, stage: str) -> Iterator[list[Item]]:
     """Produce items in a thread, a bounded number ahead, and yield those that are ready, at least one, as a batch.
 
     What the producer raises reaches the caller, after the items before it.
@@ -205,8 +217,10 @@ def _waiting(items: Iterator[Item], most: int) -> Iterator[list[Item]]:
             put(None)
         except BaseException as error:  # reaches the caller below
             put(error)
+        finally:
+            items.close()
 
-    producer = threading.Thread(target=produce, name="rfvit-spectrogram", daemon=True)
+    producer = threading.Thread(target=produce, name=f"rfvit-{stage}", daemon=True)
     producer.start()
     try:
         last: BaseException | None = None
