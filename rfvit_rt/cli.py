@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +66,8 @@ def segment(
         str,
         typer.Argument(
             help="A SigMF recording, or a stream: zmq+pull://HOST:PORT reads a GNU Radio PUSH sink, zmq+sub:// a PUB "
-            "sink, zmq+req:// a REP sink or srsRAN's RF-over-ZMQ."
+            "sink, zmq+req:// a REP sink or srsRAN's RF-over-ZMQ. Any field of ZmqConfig can follow as a query, such "
+            "as ?policy=drop-oldest&rate_timeout=20."
         ),
     ],
     output: Output = None,
@@ -90,12 +90,15 @@ def segment(
     ] = None,
     key: Annotated[str | None, typer.Option(help="Stream: the key of the PUB sink.")] = None,
     item_type: Annotated[str | None, typer.Option(help="Stream: SigMF type of the items, cf32_le or ci16_le.")] = None,
+    vlen: Annotated[int | None, typer.Option(min=1, help="Stream: samples per item of the sink, 1 by default.")] = None,
     bind: Annotated[bool | None, typer.Option(help="Stream: listen at the address, for senders that connect.")] = None,
     request: Annotated[
         str | None, typer.Option(help="zmq+req: 'count' asks as GNU Radio does, 'dummy' as srsRAN does.")
     ] = None,
     duration: Annotated[float | None, typer.Option(help="Stream: end after so many seconds of samples.")] = None,
-    idle_timeout: Annotated[float | None, typer.Option(help="Stream: give up after so many silent seconds.")] = None,
+    idle_timeout: Annotated[
+        float | None, typer.Option(help="Stream: give up after so many silent seconds; 0 waits for ever. Default: 10.")
+    ] = None,
 ) -> None:
     """Segment a recording or a live stream.
 
@@ -113,21 +116,22 @@ def segment(
         "tags": tags,
         "key": key,
         "item_type": item_type,
+        "vlen": vlen,
         "bind": bind,
         "request": request,
         "idle_timeout": idle_timeout,
     }
-    with _outputs(jsonl, png, publish, overwrite) as outputs:
-        options = session.Options(model, engine, precision, threads)
-        if source.startswith("zmq+"):
-            if output is not None:
-                raise OutputError("a live stream has no recording that --output could annotate; use --jsonl or --png")
-            session.segment_stream(source, stream_options, duration, options, outputs)
-            return
-        given = [f"--{name.replace('_', '-')}" for name, value in stream_options.items() if value is not None]
-        if given or duration is not None:
-            raise StreamError(f"{(given or ['--duration'])[0]} is for streams; a recording says these things itself")
-        session.segment_recording(Path(source), output, options, outputs)
+    outputs = _outputs(jsonl, png, publish, overwrite)
+    options = session.Options(model, engine, precision, threads)
+    if "://" in source:
+        if output is not None:
+            raise OutputError("a live stream has no recording that --output could annotate; use --jsonl or --png")
+        session.segment_stream(source, stream_options, duration, options, outputs)
+        return
+    given = [f"--{name.replace('_', '-')}" for name, value in stream_options.items() if value is not None]
+    if given or duration is not None:
+        raise StreamError(f"{(given or ['--duration'])[0]} is for streams; a recording says these things itself")
+    session.segment_recording(Path(source), output, options, outputs)
 
 
 @app.command()
@@ -155,8 +159,8 @@ def replay(
     """
     from rfvit_rt import session
 
-    with _outputs(jsonl, png, publish, overwrite) as outputs:
-        session.replay_recording(recording, speed, output, session.Options(model, engine, precision, threads), outputs)
+    outputs = _outputs(jsonl, png, publish, overwrite)
+    session.replay_recording(recording, speed, output, session.Options(model, engine, precision, threads), outputs)
 
 
 @app.command()
@@ -168,7 +172,7 @@ def models() -> None:
 
     table = Table()
     for name in ("Name", "Labels", "Sample rates", "Size", "Mean IoU", "SHA-256"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in ("Name", "SHA-256"))
     for model in shipped_models():
         spec = model.contract.spectrogram
         table.add_row(
@@ -179,29 +183,39 @@ def models() -> None:
             _accuracy(model.contract.metrics),
             model.sha256[:12],
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:
     """Mean IoU at every SNR of a report of training.evaluate; empty where a model carries none."""
     by_snr = metrics.get("by_snr_db", {})
-    return ", ".join(f"{figures['miou']:.2f} at {snr_db} dB" for snr_db, figures in by_snr.items())
+    return ", ".join(f"{_figure(figures.get('miou'))} at {snr_db} dB" for snr_db, figures in by_snr.items())
 
 
-@contextmanager
-def _outputs(jsonl: str | None, png: Path | None, publish: str | None, overwrite: bool) -> Iterator[Outputs]:
-    """Open the outputs that any run can have; people read standard output unless a program does."""
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"  # none where no pixel of the scenes could be judged
+
+
+def _outputs(jsonl: str | None, png: Path | None, publish: str | None, overwrite: bool) -> Outputs:
+    """The outputs that any run can have; people read standard output unless a program does."""
     from rfvit_rt.session import Outputs
 
-    console = Console(stderr=jsonl == "-", highlight=False)
-    with Outputs(console, jsonl, png, publish, overwrite) as outputs:
-        yield outputs
+    return Outputs(_console(stderr=jsonl == "-"), jsonl, png, publish, overwrite)
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console that shows paths, addresses and labels as they are: [brackets] and :colons: mean nothing in them."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def main() -> None:
-    """Run the command line; errors of the user's making are one line, and the exit status is 1."""
+    """Run the command line; errors of the user's making are one line each, and the exit status is 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to die
     try:
         app()
     except RfvitError as error:
-        typer.echo(f"error: {error}", err=True)
+        for message in (str(error), *getattr(error, "__notes__", ())):
+            typer.echo(f"error: {message}", err=True)
         sys.exit(1)

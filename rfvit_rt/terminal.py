@@ -26,15 +26,21 @@ class RunReport:
     sample_rate : float or None
         Samples per second of the stream, in Hz; None where none came.
     elapsed : float
-        Wall-clock seconds from the first sample to the last result.
+        Wall-clock seconds from taking up the first samples to the last result. Waiting for a sender, loading the model
+        and drawing the picture are not in it.
     transport_lost, radio_lost, dropped : int
         Samples lost on the way, in the radio, and here because they came too fast.
     unusable : int
         Samples that came before their sample rate was known.
+    restarts : int
+        Times the sender began anew.
     sample_age : (float, float, float) or None
         50th, 95th and 99th percentile of the sample age in seconds.
-    processor_seconds, flowgraph_seconds : float
-        Processor time of this process, and of the flowgraph it started.
+    processor_seconds : float
+        Processor time of this process, all its threads, during `elapsed`.
+    flowgraph_seconds : float
+        Processor time of the flowgraph that this process started, over its whole life: it is known only after its end,
+        so its start, up to seconds of importing, is in it. 0 where there was none.
     engine : str
         What ran the model.
     """
@@ -47,6 +53,7 @@ class RunReport:
     radio_lost: int
     dropped: int
     unusable: int
+    restarts: int
     sample_age: tuple[float, float, float] | None
     processor_seconds: float
     flowgraph_seconds: float
@@ -57,7 +64,9 @@ def progress_bar(console: Console, sample_count: int | None) -> Progress:
     """Bar with the time to go where the length is known, else a spinner with the time since the start."""
     rate = TextColumn("{task.fields[note]}")
     if sample_count is None:
-        return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), rate, console=console)
+        # This spinner is plain ASCII, which every terminal has.
+        spinner = SpinnerColumn("line")
+        return Progress(spinner, TextColumn("{task.description}"), TimeElapsedColumn(), rate, console=console)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     return Progress(*columns, TimeElapsedColumn(), TextColumn("to go"), TimeRemainingColumn(), rate, console=console)
 
@@ -72,11 +81,19 @@ def annotation_line(annotation: Annotation) -> str:
     )
 
 
-def annotation_table(annotations: Sequence[Annotation]) -> Table:
-    """Table of what was found; edges are offsets from the centre where the centre frequency is unknown."""
+def annotation_table(annotations: Sequence[Annotation], count: int) -> Table:
+    """Table of what was found; edges are offsets from the centre where the centre frequency is unknown.
+
+    Parameters
+    ----------
+    annotations : sequence of Annotation
+        In the order to show them in; as many as fit are shown.
+    count : int
+        How many were found in all.
+    """
     relative = any(annotation.frequency is None for annotation in annotations)
     edge = "edge, offset" if relative else "edge"
-    table = Table(title="What is where", caption=_cut(len(annotations)))
+    table = Table(title="What is where", caption=_cut(count))
     table.add_column("Label")
     for name in ("Start", "Duration", f"Lower {edge}", f"Upper {edge}", "Confidence"):
         table.add_column(name, justify="right")
@@ -96,13 +113,13 @@ def emission_table(emissions: Sequence[Emission], sample_rate: float) -> Table:
     """Table of the transmitters: what recurs in one band."""
     table = Table(title="Emissions: the same label in the same band", caption=_cut(len(emissions)))
     table.add_column("Label")
-    for name in ("Band (MHz)", "Seen (ms)", "Bursts", "On the air", "Confidence"):
+    for name in ("Band (MHz)", "Seen (ms)", "Bursts", "On air", "Confidence"):
         table.add_column(name, justify="right")
     for emission in emissions[:SHOWN_ROWS]:
         table.add_row(
             emission.label,
-            f"{emission.freq_lower_edge / 1e6:.2f} – {emission.freq_upper_edge / 1e6:.2f}",
-            f"{emission.first_seen / sample_rate * 1e3:.1f} – {emission.last_seen / sample_rate * 1e3:.1f}",
+            f"{emission.freq_lower_edge / 1e6:.2f} to {emission.freq_upper_edge / 1e6:.2f}",
+            f"{emission.first_seen / sample_rate * 1e3:.1f} to {emission.last_seen / sample_rate * 1e3:.1f}",
             str(emission.burst_count),
             f"{emission.duty_cycle:.0%}",
             f"{emission.confidence:.0%}",
@@ -119,6 +136,8 @@ def report_lines(report: RunReport) -> list[str]:
     ]
     if report.unusable:
         lines.append(f"Unusable: {report.unusable:,} samples came before the sender said its sample rate")
+    if report.restarts:
+        lines.append(f"Restarts of the sender: {report.restarts}; the positions start again with each")
     if report.sample_rate is not None and report.elapsed > 0:
         rate = report.samples / report.elapsed
         lines.append(
@@ -129,8 +148,9 @@ def report_lines(report: RunReport) -> list[str]:
         p50, p95, p99 = (f"{age * 1e3:.1f}" for age in report.sample_age)
         lines.append(f"Sample age: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms")
     if report.elapsed > 0:
-        flowgraph = f", flowgraph {report.flowgraph_seconds / report.elapsed:.2f}" if report.flowgraph_seconds else ""
-        lines.append(f"Processor cores busy: rfvit {report.processor_seconds / report.elapsed:.2f}{flowgraph}")
+        lines.append(f"Processor cores busy: {report.processor_seconds / report.elapsed:.2f}")
+    if report.flowgraph_seconds:
+        lines.append(f"Flowgraph: {report.flowgraph_seconds:.2f} s of processor time, its start included")
     lines.append(f"Engine: {report.engine}")
     return lines
 

@@ -10,11 +10,14 @@ from types import TracebackType
 from typing import TextIO
 
 from rfvit_rt.errors import OutputError
+from rfvit_rt.sinks.files import check_output
 from rfvit_rt.wire.results import Result, encode
 
 
 class JsonLinesSink:
     """Writes every result as a line of its own and flushes it: a reader can follow, and a crash loses nothing.
+
+    The file is made, or emptied, with the first result: a run that fails before it has any leaves an old file alone.
 
     Parameters
     ----------
@@ -26,7 +29,7 @@ class JsonLinesSink:
     Raises
     ------
     OutputError
-        If the file exists already or cannot be created.
+        If the file exists already or its folder is missing or not writable.
 
     Examples
     --------
@@ -37,7 +40,11 @@ class JsonLinesSink:
     def __init__(self, path: str | Path, overwrite: bool = False) -> None:
         self._is_stdout = str(path) == "-"
         self._name = "standard output" if self._is_stdout else str(path)
-        self._file: TextIO = sys.stdout if self._is_stdout else _open(Path(path), overwrite)
+        self._path = Path(path)
+        self._replaces = overwrite or is_device(self._path)
+        self._file: TextIO | None = sys.stdout if self._is_stdout else None
+        if not self._is_stdout and not is_device(self._path):
+            check_output(self._path, overwrite)
 
     def write(self, result: Result) -> None:
         """Write one result.
@@ -47,6 +54,8 @@ class JsonLinesSink:
         OutputError
             If it cannot be written: the disk is full, or whoever read standard output has gone.
         """
+        if self._file is None:
+            self._file = _open(self._path, self._replaces)
         try:
             self._file.write(encode(result).decode("ascii") + "\n")
             self._file.flush()
@@ -59,7 +68,7 @@ class JsonLinesSink:
 
     def close(self) -> None:
         """Close the file; standard output stays open."""
-        if self._is_stdout:
+        if self._is_stdout or self._file is None:
             return
         try:
             self._file.close()
@@ -73,6 +82,11 @@ class JsonLinesSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_device(path: Path) -> bool:
+    """Whether it is a device or a pipe, such as a shell's ``>(...)``: written in place, with no content to lose."""
+    return path.is_char_device() or path.is_fifo()
 
 
 def _open(path: Path, overwrite: bool) -> TextIO:

@@ -24,20 +24,20 @@ MAX_INTEGER = 2**63 - 1
 
 @dataclass(frozen=True)
 class Status:
-    """How a run is doing.
+    """How a run is doing: sent about once a second of stream time, and at its end.
 
     Attributes
     ----------
     position : int
-        Stream position up to which samples were received.
+        Stream position up to which samples were analysed.
     sample_rate : float
         Samples per second, in Hz, that the stream claims.
     frequency : float or None
         Centre frequency in Hz; None where unknown.
     achieved_rate : float
-        Samples per second, in Hz, that were worked through.
+        Samples per second, in Hz, that were worked through since the first one came.
     transport_lost, radio_lost, dropped : int
-        Samples lost on the way from the sender, in the radio, and here because they came too fast to be used.
+        Samples lost so far: on the way from the sender, in the radio, and here because they came too fast to be used.
     sample_age : float or None
         Median age of a window's last sample when its result was ready, in s; None before the first.
     """
