@@ -4,11 +4,24 @@
 # Both install what is missing first; GNU Radio needs root for that.
 
 PYTHON ?= python3
-GNURADIO_PYTHON ?= $(or $(RFVIT_GNURADIO_PYTHON),/usr/bin/python3)
 RECORDING := flowgraphs/recordings/lte_nr_20MHz.sigmf-meta
-APT := apt-get install -y --no-install-recommends gnuradio
+SMOKE := runs/smoke
+CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
+APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 
-.PHONY: demo test lint format smoke scenes clean gnuradio
+# GNU Radio has a Python of its own, which rfvit looks for; RFVIT_GNURADIO_PYTHON names it.
+define FIND_GNURADIO
+import sys
+from rfvit_rt.errors import RfvitError
+from rfvit_rt.flowgraph import find_gnuradio_python
+try:
+    find_gnuradio_python()
+except RfvitError as error:
+    sys.exit(f"error: {error}")
+endef
+export FIND_GNURADIO
+
+.PHONY: demo test lint format smoke clean gnuradio
 
 demo: gnuradio .venv/runtime
 	mkdir -p demo-out
@@ -29,29 +42,40 @@ format: .venv/development
 
 # The way from nothing to a model file, small enough for minutes; the model that ships is made the same way, see its card.
 smoke: .venv/development
-	.venv/bin/python -m training.scenes --out runs/smoke/scenes --train 400 --validation 60 --test 100
-	.venv/bin/python -m training.pretrain --config training/configs/pretrain_smoke.toml --data runs/smoke/scenes --out runs/smoke/pretrain
-	.venv/bin/python -m training.finetune --config training/configs/finetune_smoke.toml --data runs/smoke/scenes \
-		--init runs/smoke/pretrain --out runs/smoke/finetune
-	.venv/bin/python -m training.export --help >/dev/null
+	rm -rf $(SMOKE)
+	.venv/bin/python -m training.scenes --out $(SMOKE)/scenes --train 400 --validation 60 --test 100
+	.venv/bin/python -m training.pretrain --config training/configs/pretrain_smoke.toml --data $(SMOKE)/scenes \
+		--out $(SMOKE)/pretrain
+	.venv/bin/python -m training.finetune --config training/configs/finetune_smoke.toml --data $(SMOKE)/scenes \
+		--init $(SMOKE)/pretrain/last.safetensors --out $(SMOKE)/finetune
+	.venv/bin/python -m training.evaluate --model $(SMOKE)/finetune/best.safetensors --data $(SMOKE)/scenes \
+		--out $(SMOKE)/evaluation.json
+	.venv/bin/python -m training.export --checkpoint $(SMOKE)/finetune/best.safetensors --data $(SMOKE)/scenes \
+		--metrics $(SMOKE)/evaluation.json --out $(SMOKE)/smoke.onnx
 
-.venv/bin/python:
+# Debian and Ubuntu leave venv and ensurepip out of their Python; without them the first command fails half-way.
+.venv/bin/pip:
+	@$(PYTHON) -c 'import venv, ensurepip; ensurepip.version()' 2>/dev/null || { $(CAN_APT) && $(APT_INSTALL) python3-venv; } || \
+		{ echo "$(PYTHON) is missing or cannot make virtual environments; install: sudo apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rfvit-rt needs Python 3.11 or later; point PYTHON at one: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "cannot make a virtual environment; install one: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment in .venv; see above"; exit 1; }
 
-.venv/runtime: .venv/bin/python pyproject.toml
+.venv/runtime: .venv/bin/pip pyproject.toml
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.venv/development: .venv/bin/python pyproject.toml
+.venv/development: .venv/runtime
+	@echo "Installing the tools for tests and training into .venv. PyTorch is large, and on Linux its wheel on PyPI brings" \
+		"CUDA; for the CPU alone: PIP_EXTRA_INDEX_URL=(PyTorch's CPU wheel index) make test"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,test]'
 	@touch $@
 
-gnuradio:
-	@$(GNURADIO_PYTHON) -c 'from gnuradio import gr, zeromq' 2>/dev/null && exit; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && $(APT); \
-	else echo "GNU Radio is missing; install it: sudo $(APT)"; exit 1; fi
+gnuradio: .venv/runtime
+	@.venv/bin/python -c "$$FIND_GNURADIO" 2>/dev/null && exit; \
+	if [ -z "$$RFVIT_GNURADIO_PYTHON" ] && $(CAN_APT); then $(APT_INSTALL) gnuradio || exit 1; fi; \
+	.venv/bin/python -c "$$FIND_GNURADIO"
 
 clean:
 	rm -rf .venv build demo-out *.egg-info

@@ -6,7 +6,7 @@ import pytest
 
 from rfvit_rt.errors import ModelError
 
-torch = pytest.importorskip("torch", reason="the network needs torch; pip install 'rfvit-rt[train]'")
+torch = pytest.importorskip("torch", reason="the network needs torch; pip install -e '.[train]'")
 
 from rfvit_rt.vit import Encoder, Probabilities, Segmenter, VitConfig, patches, sincos_positions  # noqa: E402
 

@@ -64,7 +64,7 @@ class Optimisation:
     ema_decay : float
         Of the running mean of the weights that is evaluated and shipped; 0 turns it off.
     threads : int
-        Processor threads; 0 leaves the choice to torch.
+        Threads that share a batch, each on one core; 0 for one a core.
     checkpoint_every : int
         Updates between checkpoints.
     log_every : int

@@ -21,7 +21,7 @@ from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import OutputError, SpecMismatch
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint
-from training.batches import Batch, evaluation_batches, evaluation_indices
+from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec
 from training.command import progress_bar, run
 from training.datasets import LABELS, Windows, open_windows
 from training.export import as_shipped
@@ -68,7 +68,7 @@ def main(
                 limit,
             )
         how = f"PyTorch {torch.__version__}, weights rounded as they ship"
-    detector, threshold_db = energy_detector(validation)
+    detector, threshold_db = energy_detector(validation, read_spec(data / "validation", validation))
     report = {
         "split": split,
         "windows": len(evaluation_indices(len(windows), limit)),
@@ -129,8 +129,15 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
     }
 
 
-def energy_detector(validation: Windows) -> tuple[Predict, float]:
+def energy_detector(validation: Windows, spec: SpectrogramSpec) -> tuple[Predict, float]:
     """The trivial baseline: pixels whose surroundings are loud enough are the commonest signal.
+
+    Parameters
+    ----------
+    validation : Windows
+        Windows to tune on.
+    spec : SpectrogramSpec
+        What their pictures were made with.
 
     Returns
     -------
@@ -142,14 +149,13 @@ def energy_detector(validation: Windows) -> tuple[Predict, float]:
     chosen = evaluation_indices(len(validation), 128)
     masks, levels = validation.masks[chosen], smooth(validation.pictures[chosen].astype(np.float32))
     commonest = 1 + int(np.argmax([np.count_nonzero(masks == label) for label in range(1, len(LABELS))]))
-    scale = SpectrogramSpec().db_scale
 
     def miou(threshold_db: float) -> float:
-        matrix = confusion(masks, (levels > threshold_db / scale) * commonest, len(LABELS))
+        matrix = confusion(masks, (levels > threshold_db / spec.db_scale) * commonest, len(LABELS))
         return figures(matrix, LABELS)["miou"] or 0.0
 
     threshold_db = float(max(THRESHOLDS_DB, key=miou))
-    return lambda batch: (smooth(batch.pictures.numpy()) > threshold_db / scale) * commonest, threshold_db
+    return lambda batch: (smooth(batch.pictures.numpy()) > threshold_db / spec.db_scale) * commonest, threshold_db
 
 
 def smooth(pictures: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,23 +8,24 @@ import functools
 import json
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rfvit_rt.errors import OutputError
+from rfvit_rt.sinks.files import replace_file
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, spectrogram, tiles
+from training.command import progress_bar, run
 from training.datasets import LABELS, create_windows
 from training.signals.scene import Scene, SceneSettings, random_scene
 
 # The seeds of splits are far apart, so that no scene is in two of them.
 SPLIT_SEEDS = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000}
 TEST_SNRS_DB = (-5.0, 0.0, 10.0, 20.0, 30.0)
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,28 +64,36 @@ def make_test_window(seed: int, settings: SceneSettings, spec: SpectrogramSpec) 
     return make_window(seed, dataclasses.replace(settings, snr_db=(snr_db, snr_db)), spec)
 
 
-@app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write the splits to.")] = Path("runs/scenes"),
-    train: Annotated[int, typer.Option(help="Windows to train on.")] = 6000,
-    validation: Annotated[int, typer.Option(help="Windows to choose the best epoch on.")] = 400,
-    test: Annotated[int, typer.Option(help="Windows that figures are reported on, spread over fixed SNRs.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Offset of all scene seeds.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes to generate in parallel.")] = os.cpu_count() or 1,
+    train: Annotated[int, typer.Option(help="Windows to train on.", min=0)] = 6400,
+    validation: Annotated[int, typer.Option(help="Windows to choose the best epoch on.", min=0)] = 320,
+    test: Annotated[int, typer.Option(help="Windows to report figures on, spread over fixed SNRs.", min=0)] = 600,
+    seed: Annotated[int, typer.Option(help="Offset of all scene seeds.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes to generate in parallel.", min=1)] = os.cpu_count() or 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing splits.")] = False,
 ) -> None:
     """Generate scenes of LTE, NR, other signals and noise, and write their spectrograms and masks."""
-    for split, count in (("test", test), ("validation", validation), ("train", train)):
-        if count:
+    counts = {split: count for split, count in (("test", test), ("validation", validation), ("train", train)) if count}
+    for split in counts:
+        if (out / split).exists() and not overwrite:
+            raise OutputError(f"{out / split} exists; --overwrite replaces it, or name another folder with --out")
+    for split, count in counts.items():
+        try:
             _write_split(out / split, split, count, seed, jobs)
+        except OSError as error:
+            raise OutputError(f"cannot write {out / split}: {error.strerror or error}") from error
 
 
 def _write_split(folder: Path, split: str, count: int, seed: int, jobs: int) -> None:
     spec, settings = SpectrogramSpec(), SceneSettings()
     make = functools.partial(make_test_window if split == "test" else make_window, settings=settings, spec=spec)
     first = SPLIT_SEEDS[split] + seed
+    # Its presence says that the windows are complete: it goes before the first is replaced and comes after the last.
+    record = folder / "scenes.json"
+    record.unlink(missing_ok=True)
     windows = create_windows(folder, count, spec)
-    columns = (TextColumn(f"{split:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with multiprocessing.Pool(jobs) as pool, Progress(*columns) as progress:
+    with multiprocessing.Pool(jobs, _leave_interrupts_to_parent) as pool, progress_bar() as progress:
         task = progress.add_task(split, total=count)
         for index, window in enumerate(pool.imap(make, range(first, first + count), chunksize=4)):
             windows.pictures[index] = window.picture
@@ -93,9 +102,14 @@ def _write_split(folder: Path, split: str, count: int, seed: int, jobs: int) -> 
             windows.snr_db[index] = window.snr_db
             windows.scenes[index] = window.scene
             progress.advance(task)
-    record = {"split": split, "count": count, "first_seed": first, "settings": dataclasses.asdict(settings)}
-    (folder / "scenes.json").write_text(json.dumps(record | {"spec": dataclasses.asdict(spec)}, indent=2))
+    fields = {"split": split, "count": count, "first_seed": first, "settings": dataclasses.asdict(settings)}
+    replace_file(record, json.dumps(fields | {"spec": dataclasses.asdict(spec)}, indent=2).encode())
+
+
+def _leave_interrupts_to_parent() -> None:
+    """Ctrl-C goes to every process of the terminal; the parent ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
-    app()
+    run(main)

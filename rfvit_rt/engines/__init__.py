@@ -82,8 +82,8 @@ class _Entry:
 
 
 _ENGINES = {
-    "openvino": _Entry("rfvit_rt.engines.openvino", "OpenVINOEngine", "pip install rfvit-rt"),
-    "pytorch": _Entry("rfvit_rt.engines.pytorch", "PyTorchEngine", 'pip install "rfvit-rt[train]"'),
+    "openvino": _Entry("rfvit_rt.engines.openvino", "OpenVINOEngine", "pip install -e . in the repository"),
+    "pytorch": _Entry("rfvit_rt.engines.pytorch", "PyTorchEngine", "pip install -e '.[train]' in the repository"),
 }
 
 

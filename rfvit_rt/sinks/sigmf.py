@@ -97,7 +97,7 @@ def write_annotations(
     check_annotations_output(recording, output, overwrite)
     model = f"{model_name}@{model_hash[:12]}"
     found = [
-        _annotation(annotation, recording.sample_end) | {"rfvit:model": model}
+        _found(annotation, recording.sample_end) | {"rfvit:model": model}
         for annotation in annotations
         if annotation.sample_start < recording.sample_end
     ]
@@ -124,6 +124,7 @@ def write_recording(
     datatype: str = "cf32_le",
     full_scale: float = 1.0,
     description: str = "",
+    license_url: str | None = None,
     annotations: Iterable[Annotation] = (),
     overwrite: bool = False,
 ) -> Path:
@@ -145,8 +146,10 @@ def write_recording(
         Amplitude of I or Q that becomes an integer type's full scale; what is beyond is clipped.
     description : str
         What it is.
+    license_url : str or None
+        Where the licence that it is offered under can be read.
     annotations : iterable of Annotation
-        What is in it.
+        What is known to be in it; their confidence is not written.
     overwrite : bool
         Whether existing files may be replaced.
 
@@ -172,13 +175,18 @@ def write_recording(
         "core:version": sigmf.__specification__,
         "core:sha512": hashlib.sha512(raw).hexdigest(),
         "core:recorder": GENERATOR,
-        **({"core:description": description} if description else {}),
     }
+    if description:
+        fields["core:description"] = description
+    if license_url is not None:
+        fields["core:license"] = license_url
     capture = {"core:sample_start": 0} | ({} if frequency is None else {"core:frequency": float(frequency)})
-    document = _document(
-        {"global": fields, "captures": [capture], "annotations": []},
-        [_annotation(annotation, len(samples)) for annotation in annotations],
-    )
+    truth = sorted(annotations, key=lambda annotation: annotation.sample_start)
+    document = {
+        "global": fields,
+        "captures": [capture],
+        "annotations": [_annotation(annotation, len(samples)) for annotation in truth],
+    }
     try:
         text = _serialise(document, meta_path)
         replace_file(data_path, raw)
@@ -195,8 +203,13 @@ def _annotation(annotation: Annotation, sample_end: int) -> dict[str, Any]:
         "core:freq_lower_edge": float(annotation.freq_lower_edge),
         "core:freq_upper_edge": float(annotation.freq_upper_edge),
         "core:label": annotation.label,
-        "core:comment": f"confidence {annotation.confidence:.0%}",
         "core:generator": GENERATOR,
+    }
+
+
+def _found(annotation: Annotation, sample_end: int) -> dict[str, Any]:
+    return _annotation(annotation, sample_end) | {
+        "core:comment": f"confidence {annotation.confidence:.0%}",
         "rfvit:confidence": round(float(annotation.confidence), 4),
     }
 

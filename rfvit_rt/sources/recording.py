@@ -25,6 +25,7 @@ import sigmf
 
 from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.errors import RecordingError, WireError
+from rfvit_rt.sources.timeline import samples_lost
 from rfvit_rt.wire.samples import item_size, to_complex64
 
 BLOCK_SIZE = 2**18
@@ -203,6 +204,8 @@ def epoch_seconds(stamp: str | None) -> Fraction | None:
 
 
 def _find_pair(path: Path) -> _Files:
+    if path.name in ("", ".."):
+        raise RecordingError(f"'{path}' is a folder; name a recording in it, by its .sigmf-meta file")
     if path.suffix == ".sigmf-collection":
         raise RecordingError(f"{path} is a collection; name one of its recordings")
     if path.name.endswith(COMPRESSED_SUFFIXES):
@@ -417,7 +420,7 @@ class _Clock:
         if index is None:
             return None
         last, self._index = self._index, (int(index), position)
-        return None if last is None else max(0, int(index) - last[0] - (position - last[1]))
+        return None if last is None else samples_lost(int(index) - last[0] - (position - last[1]))
 
     def _lost_by_time(self, stamp: str | None, position: int) -> int:
         seconds = epoch_seconds(stamp)
@@ -429,8 +432,7 @@ class _Clock:
             return 0
         jump = (seconds - last[0]) * self._rate - (position - last[2])
         # Stamps are rounded to their last digit: a jump that this alone explains is no loss.
-        slack = max(Fraction(3, 2), max(resolution, last[1]) * self._rate)
-        return round(jump) if jump >= slack else 0
+        return samples_lost(jump) if jump >= max(resolution, last[1]) * self._rate else 0
 
 
 def _resolution(stamp: str) -> Fraction:

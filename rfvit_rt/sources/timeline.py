@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from rfvit_rt.errors import WireError
 from rfvit_rt.wire.gnuradio import StreamMessage, Tag
 
 MAX_HERTZ = 1e12
+LARGEST_JITTER = 1.5  # samples: a jump of the radio's clock or count that is no larger is rounding, not loss
 _RADIO_TAGS = frozenset({"rx_rate", "rx_freq", "rx_time"})
 
 
@@ -50,6 +52,15 @@ class StreamStatistics:
     without_rate: int = 0
     restarts: int = 0
     requests_repeated: int = 0
+
+
+def samples_lost(jump: Fraction | float) -> int:
+    """Samples that the radio lost where its clock or count went ahead of the samples by `jump`, in samples.
+
+    One rule for recordings and streams, so that a recording loses the same read from disk and replayed. A step back is
+    a clock that was set.
+    """
+    return round(jump) if jump > LARGEST_JITTER else 0
 
 
 class Timeline:
@@ -205,9 +216,7 @@ class _RadioClock(NamedTuple):
     def samples_missing(self, later: _RadioClock, sample_rate: float) -> int:
         """Samples that fit into the time between two stamps beyond those that were counted: Δtime · rate − Δoffset."""
         elapsed = (later.seconds - self.seconds) * sample_rate + (later.fraction - self.fraction) * sample_rate
-        missing = round(elapsed - (later.offset - self.offset))
-        # One sample is jitter of rounding; a step back is a clock that was set.
-        return missing if missing > 1 else 0
+        return samples_lost(elapsed - (later.offset - self.offset))
 
     def at(self, offset: int, sample_rate: float) -> _RadioClock:
         """The time at a later sample, by the sample rate."""

@@ -25,6 +25,9 @@ from rfvit_rt.wire.samples import from_complex64, item_size, to_complex64
 MAX_TAGS = 1 << 16
 """Most tags read from one message; GNU Radio's default buffers hold 8191 complex samples."""
 
+MAX_POSITION = 1 << 62
+"""Positions of messages lie below this, so that every position reckoned from them fits into an int64."""
+
 _MAGIC = 0x5FF0
 _VERSION = 1
 _HEADER = struct.Struct("<HBQQ")
@@ -194,6 +197,10 @@ def _read_header(reader: pmt.PmtReader, vlen: int) -> tuple[int, tuple[Tag, ...]
     if version != _VERSION:
         raise WireError(
             f"tag header version {version} came, only {_VERSION} is known; send raw samples and use --no-tags"
+        )
+    if offset * vlen >= MAX_POSITION:
+        raise WireError(
+            f"tag header claims position {offset * vlen}, beyond all streams; is the sender a GNU Radio stream sink?"
         )
     if count > min(MAX_TAGS, reader.remaining // _SMALLEST_TAG):
         raise WireError(f"tag header claims {count} tags in a message of {size} bytes; at most {MAX_TAGS} are read")

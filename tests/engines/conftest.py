@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rfvit_rt.contract import Golden, ModelContract, ModelFile, block_means, quantise_picture, read_model
 from rfvit_rt.spectrogram import SpectrogramSpec
 
-NEEDS_TORCH = 'the test model is made with torch: pip install "rfvit-rt[train]"'
+NEEDS_TORCH = "the test model is made with torch: pip install -e '.[train]'"
 LABELS = ("background", "LTE", "NR")
 SPEC = SpectrogramSpec(n_steps=48, n_bins=64, tile_overlap=16)  # of unequal sides, so that a mix-up of the axes shows
 

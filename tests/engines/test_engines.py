@@ -195,8 +195,8 @@ def test_an_engine_that_does_not_exist(model, name):
 
 def test_an_engine_that_is_not_installed(model, name):
     package, install = {
-        "openvino": ("openvino", "pip install rfvit-rt"),
-        "pytorch": ("torch", 'pip install "rfvit-rt[train]"'),
+        "openvino": ("openvino", "pip install -e . in the repository"),
+        "pytorch": ("torch", "pip install -e '.[train]' in the repository"),
     }[name]
     code = f"""
 import sys

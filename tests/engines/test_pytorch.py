@@ -10,7 +10,7 @@ from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import EngineError, ModelError
 from rfvit_rt.models import find_model, model_names
 
-torch = pytest.importorskip("torch", reason='the reference needs torch: pip install "rfvit-rt[train]"')
+torch = pytest.importorskip("torch", reason="the reference needs torch: pip install -e '.[train]'")
 
 TOLERANCE = 1e-4  # of any pixel's probability: f32 against f32, whose sums are ordered differently
 

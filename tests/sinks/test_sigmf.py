@@ -263,6 +263,7 @@ def test_new_recordings(tmp_path: Path, datatype: str, step: float) -> None:
         datatype=datatype,
         full_scale=4.0,
         description="a tone",
+        license_url="https://example.org/licence",
         annotations=truth,
     )
     assert path == tmp_path / "new.sigmf-meta"
@@ -271,6 +272,10 @@ def test_new_recordings(tmp_path: Path, datatype: str, step: float) -> None:
         reference.get_global_field("core:sha512")
         == hashlib.sha512(path.with_suffix(".sigmf-data").read_bytes()).hexdigest()
     )
+    assert reference.get_global_field("core:license") == "https://example.org/licence"
+    (annotation,) = reference.get_annotations()
+    assert (annotation["core:sample_start"], annotation["core:label"]) == (10, "NR")
+    assert not any("confidence" in f"{key} {value}" for key, value in annotation.items())  # it is known, not found
     recording = open_recording(path, verify=True)
     assert (recording.sample_rate, recording.captures[0].frequency) == (2e6, 3.5e9)
     back = np.concatenate([block.samples for block in recording.blocks()])

@@ -17,7 +17,10 @@ import pytest
 import sigmf
 
 from rfvit_rt.errors import RecordingError
+from rfvit_rt.flowgraph import describe
 from rfvit_rt.sources.recording import Recording, epoch_seconds, open_recording
+from rfvit_rt.sources.timeline import StreamStatistics, Timeline
+from rfvit_rt.wire.gnuradio import StreamMessage, Tag
 from rfvit_rt.wire.samples import to_complex64
 
 Make = Callable[..., Path]
@@ -170,6 +173,22 @@ def test_lost_samples_from_global_index(make: Make) -> None:
     ]
 
 
+@pytest.mark.parametrize(("jump", "lost"), [(-3, 0), (0, 0), (1, 0), (2, 2)])
+def test_a_count_that_jumps_by_one_is_no_loss_as_in_a_stream(make: Make, jump: int, lost: int) -> None:
+    captures = [
+        {"core:sample_start": 0, "core:global_index": 100},
+        {"core:sample_start": 500, "core:global_index": 600 + jump},
+    ]
+    recording = open_recording(make(captures=captures))
+    assert [capture.radio_lost for capture in recording.captures] == [0, lost]
+    # Replayed, the same captures become tags, and the stream has to find the same.
+    statistics = StreamStatistics()
+    times = [capture["rx_time"] for capture in describe(recording)["captures"]]
+    tags = tuple(Tag(start, "rx_time", time) for start, time in zip((0, 500), times, strict=True) if time)
+    assert list(Timeline(1e6, None, None, statistics).blocks(StreamMessage(np.zeros(1000, "c8"), 0, tags), 0.0))
+    assert statistics.radio_lost == lost
+
+
 @pytest.mark.parametrize(
     ("second", "lost"),
     [
@@ -267,6 +286,12 @@ def test_missing_metadata(make: Make, tmp_path: Path) -> None:
             open_recording(tmp_path / name)
     with pytest.raises(RecordingError, match="collection"):
         open_recording(tmp_path / "all.sigmf-collection")
+
+
+@pytest.mark.parametrize("path", [".", "/", "", "..", "some/.."])
+def test_a_folder_is_no_recording(path: str) -> None:
+    with pytest.raises(RecordingError, match="is a folder; name a recording in it"):
+        open_recording(path)
 
 
 def test_null_defaults_and_unsorted_annotations_are_harmless(make: Make) -> None:

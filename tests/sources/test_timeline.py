@@ -118,6 +118,13 @@ def test_jitter_and_a_clock_that_is_set_back_are_no_loss() -> None:
     assert statistics.radio_lost == 0
 
 
+@pytest.mark.parametrize(("missing", "lost"), [(1.0, 0), (1.4, 0), (1.6, 2), (2.0, 2)])
+def test_one_sample_may_be_rounding_and_two_are_loss(missing: float, lost: int) -> None:
+    blocks, statistics = place(message(0, 100, rx_time(0, 100, 0.0), rx_time(10, 100, (10 + missing) * 1e-6)))
+    assert [block.radio_lost for block in blocks] == ([0, lost] if lost else [0])
+    assert statistics.radio_lost == lost
+
+
 def test_time_is_reckoned_across_a_change_of_rate_and_a_gap() -> None:
     first = message(0, 100, rx_time(0, 9, 0.0), Tag(50, "rx_rate", 2e6))  # 50 µs, then 2 samples a µs
     blocks, statistics = place(first, message(150, 50, rx_time(150, 9, 100e-6)))

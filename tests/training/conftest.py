@@ -12,7 +12,7 @@ import pytest
 
 from rfvit_rt.spectrogram import SpectrogramSpec
 
-torch = pytest.importorskip("torch", reason="training needs torch; pip install 'rfvit-rt[train]'")
+torch = pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
 
 from training.datasets import IGNORED, create_windows  # noqa: E402
 

@@ -320,8 +320,11 @@ def test_measuring_splits_by_snr_and_noise(scenes: Path) -> None:
 
 
 def test_the_energy_detector_finds_signals_but_not_their_kind(scenes: Path) -> None:
-    detector, threshold_db = energy_detector(open_windows(scenes / "validation"))
+    validation = open_windows(scenes / "validation")
+    detector, threshold_db = energy_detector(validation, SPEC)
     assert 0.5 <= threshold_db <= 12
+    # The same pictures on half the scale are half as many dB.
+    assert energy_detector(validation, dataclasses.replace(SPEC, db_scale=SPEC.db_scale / 2))[1] == threshold_db / 2
     overall = measure(open_windows(scenes / "test"), detector, 8)["overall"]
     assert overall["signal_iou"] > 0.7
     assert min(overall["iou"]["LTE"], overall["iou"]["NR"]) == 0

@@ -104,6 +104,8 @@ def test_message_without_samples_is_a_message() -> None:
         ([], PLAIN, "0 frames"),
         ([b"\xf0\x5f\x02" + bytes(16)], WITH_TAGS, "version 2"),
         ([struct.pack("<HBQQ", 0x5FF0, 1, 0, 2**60)], WITH_TAGS, "1152921504606846976 tags"),
+        ([struct.pack("<HBQQ", 0x5FF0, 1, 2**62, 0)], WITH_TAGS, "position 4611686018427387904, beyond"),
+        ([struct.pack("<HBQQ", 0x5FF0, 1, 2**61, 0)], StreamFormat(tags=True, vlen=2), "position 4611686018427387904"),
         ([struct.pack("<HBQQ", 0x5FF0, 1, 0, 3) + b"\x06" * 32], WITH_TAGS, "tags"),
         ([struct.pack("<HBQQQ", 0x5FF0, 1, 0, 1, 0) + b"\6\6\6"], WITH_TAGS, "key is a NoneType"),
         ([TAGGED[:40]], WITH_TAGS, "tags|truncated"),
@@ -156,7 +158,7 @@ TAG_LISTS = st.lists(
 )
 
 
-@given(FORMATS, st.integers(0, 50), OFFSETS, TAG_LISTS)
+@given(FORMATS, st.integers(0, 50), st.integers(0, (2**62 - 1) // 3), TAG_LISTS)
 def test_every_message_comes_back(form: StreamFormat, count: int, offset: int, tags: list[Tag]) -> None:
     codes = np.arange(2 * count * form.vlen) % 65536 - 32768
     samples = (codes / 32768).astype(np.float32).view(np.complex64)
