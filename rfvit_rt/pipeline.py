@@ -91,8 +91,8 @@ def analyse(
 ) -> Iterator[Analysed]:
     """Run a stream through windowing, spectrogram and engine.
 
-    Spectrograms, inference and what the caller does with the results have threads of their own, so that they work
-    on successive windows at the same time.
+    Windowing, spectrograms, inference and what the caller does with the results have threads of their own, so that they
+    work on successive windows at the same time.
 
     Parameters
     ----------
@@ -118,10 +118,8 @@ def analyse(
         If a sample is not a finite number.
     """
     spec = contract.spectrogram
-    pictures = (
-        _Prepared(window, _picture(window, spec))
-        for window in windows(_counted(blocks, statistics), spec, settings.hop_steps)
-    )
+    cut = windows(_counted(blocks, statistics), spec, settings.hop_steps)
+    pictures = (_Prepared(window, _picture(window, spec)) for (window,) in _waiting(cut, 1, "windowing"))
     for results in _waiting(_inferred(pictures, engine, spec, settings, statistics), settings.batch, "inference"):
         yield from results
 

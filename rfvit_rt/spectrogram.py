@@ -165,9 +165,12 @@ def power(samples: NDArray[np.complex64], sample_rate: float, spec: SpectrogramS
     for first in range(0, n_steps, stride):
         cuts = edges[first : first + stride + 1]
         spectra = scipy.fft.fft(frames[cuts[0] : cuts[-1]] * taper, axis=1, overwrite_x=True)
-        energy = spectra.real**2 + spectra.imag**2
-        sums = np.add.reduceat(energy, cuts[:-1] - cuts[0], axis=0)
-        result[first : first + stride] = sums / np.diff(cuts)[:, None]
+        parts = spectra.view(
+            np.float32
+        )  # real and imaginary parts side by side, summed before they are paired: half the adds
+        np.square(parts, out=parts)
+        sums = np.add.reduceat(parts, cuts[:-1] - cuts[0], axis=0)
+        result[first : first + stride] = (sums[:, 0::2] + sums[:, 1::2]) / np.diff(cuts)[:, None]
     return scipy.fft.fftshift(result, axes=1)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from rfvit_rt.datatypes import IQBlock, Window
 from rfvit_rt.spectrogram import SpectrogramSpec
 
 
-def windows(blocks: Iterable[IQBlock], spec: SpectrogramSpec, hop_steps: int) -> Iterator[Window]:
+def windows(blocks: Iterable[IQBlock], spec: SpectrogramSpec, hop_steps: int) -> Generator[Window]:
     """Cut a stream into overlapping windows.
 
     Within an uninterrupted segment, window ``k`` starts ``round(k * hop_steps * step_length)`` samples after the
