@@ -15,7 +15,7 @@ from rfvit_rt import __version__
 from rfvit_rt.errors import OutputError, RfvitError, StreamError
 
 if TYPE_CHECKING:
-    from rfvit_rt.session import Outputs
+    from rfvit_rt.outputs import Outputs
 
 # Heavy imports (engines, plots) wait until a command needs them, so that --help answers at once.
 
@@ -198,7 +198,7 @@ def _figure(value: float | None) -> str:
 
 def _outputs(jsonl: str | None, png: Path | None, publish: str | None, overwrite: bool) -> Outputs:
     """The outputs that any run can have; people read standard output unless a program does."""
-    from rfvit_rt.session import Outputs
+    from rfvit_rt.outputs import Outputs
 
     return Outputs(_console(stderr=jsonl == "-"), jsonl, png, publish, overwrite)
 

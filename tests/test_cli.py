@@ -27,6 +27,7 @@ from rfvit_rt import cli, session
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.errors import OutputError
 from rfvit_rt.models import default_model
+from rfvit_rt.outputs import Outputs
 from rfvit_rt.sinks.sigmf import write_recording
 from rfvit_rt.wire.gnuradio import StreamFormat, StreamMessage, Tag, encode_stream_message
 from rfvit_rt.wire.results import Status, decode
@@ -45,7 +46,7 @@ def rfvit(*arguments: str | Path, **environment: str) -> subprocess.CompletedPro
 
 def segment(recording: Path, **outputs: Any) -> None:
     """What `rfvit segment` does, in this process, which is quicker."""
-    session.segment_recording(recording, None, session.Options(), session.Outputs(Console(), **outputs))
+    session.segment_recording(recording, None, session.Options(), Outputs(Console(), **outputs))
 
 
 @contextmanager

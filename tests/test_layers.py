@@ -21,7 +21,8 @@ PACKAGE = REPOSITORY / "rfvit_rt"
 LAYERS = [
     {"cli"},
     {"session"},
-    {"pipeline", "flowgraph", "terminal"},
+    {"run"},
+    {"pipeline", "flowgraph", "terminal", "outputs"},
     {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
     {"windowing", "contract", "vit"},
     {"spectrogram", "csi", "wire"},
