@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,14 @@ torch = pytest.importorskip("torch", reason="training needs torch; pip install -
 from training.datasets import IGNORED, create_windows  # noqa: E402
 
 torch.set_num_threads(1)  # small networks gain nothing from more, and lose by far where other processes run
+
+
+@pytest.fixture(autouse=True)
+def keep_denormals() -> Iterator[None]:
+    """Training flushes denormal numbers to zero in the whole process; the tests after it must not notice."""
+    yield
+    torch.set_flush_denormal(False)
+
 
 SPEC = SpectrogramSpec(n_steps=64, n_bins=64, tile_overlap=16)
 COUNTS = {"train": 48, "validation": 16, "test": 24}
