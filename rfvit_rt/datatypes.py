@@ -47,6 +47,41 @@ class IQBlock:
 
 
 @dataclass(frozen=True, eq=False)
+class CSIFrame:
+    """What one received WiFi frame told of the channel.
+
+    Attributes
+    ----------
+    csi : (antenna, subcarrier) complex64
+        Channel estimate in the device's own units: one row for each pair of a transmitting stream and a receiving
+        antenna. Devices that give amplitudes alone have zero phase.
+    subcarriers : (subcarrier,) int16
+        OFDM subcarrier indices, ascending; nulls and pilots that the device does not measure are left out.
+    timestamp : float
+        Seconds on the clock of the device, unwrapped, or of this process where the device gives none.
+    frame_index : int
+        Position in the sender's own count, lost frames included. A jump against the frame before is loss.
+    device : str
+        Kind of device and bandwidth, for example ``nexmon bcm43455c0 20 MHz``. A window holds one device's frames.
+    rssi : (antenna,) float32 or None
+        Received power in dBm; one value where the device does not tell antennas apart.
+    agc : float or None
+        Gain of the receiver in dB.
+    received : float
+        ``time.monotonic()`` when the frame was complete in this process, in seconds.
+    """
+
+    csi: NDArray[np.complex64]
+    subcarriers: NDArray[np.int16]
+    timestamp: float
+    frame_index: int
+    device: str
+    rssi: NDArray[np.float32] | None = None
+    agc: float | None = None
+    received: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class Window:
     """The samples that one model input is made of; never spans a gap, a retune or a change of rate.
 
@@ -187,3 +222,33 @@ class Emission:
     burst_count: int
     duty_cycle: float
     confidence: float
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a person does over a stretch of time.
+
+    Attributes
+    ----------
+    label : str
+        One of the model's labels, or ``unknown`` where no label is sure enough.
+    time_start, time_end : float
+        Seconds on the clock of the frames' time stamps.
+    frame_start, frame_count : int
+        Position of the first frame in the stream's own count, and frames from there to the end, lost ones included.
+    confidence : float
+        Mean probability of the label, 0 to 1.
+    frame_rate : float
+        Frames that arrived per second.
+    lost : int
+        Frames of the stretch that did not arrive.
+    """
+
+    label: str
+    time_start: float
+    time_end: float
+    frame_start: int
+    frame_count: int
+    confidence: float
+    frame_rate: float
+    lost: int = 0

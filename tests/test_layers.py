@@ -46,7 +46,7 @@ HOMES = {
     "gr_blocks": set(),
     "flowgraphs": set(),
 }
-OPTIONAL = {"torch", "tensorrt", "pycuda", "serial"}
+OPTIONAL = {"torch", "tensorrt", "pycuda"}
 NEW_IN_3_11 = {
     "tomllib",
     "Self",
