@@ -17,13 +17,20 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from rfvit_rt.csi import CSISpec
 from rfvit_rt.errors import ModelError
 from rfvit_rt.spectrogram import SpectrogramSpec
 
 METADATA_KEY = "rfvit.contract"
 FORMAT_VERSION = 1
-TASKS = ("segmentation",)
-_GOLDEN_BLOCK = 16  # pixels on a side over which golden outputs are averaged
+Spec = SpectrogramSpec | CSISpec
+_SPECS: dict[str, tuple[str, type[Spec]]] = {
+    "segmentation": ("spectrogram", SpectrogramSpec),
+    "activity": ("csi", CSISpec),
+}
+_COMMANDS = {"segmentation": "rfvit segment", "activity": "rfvit sense"}
+TASKS = tuple(_SPECS)
+_GOLDEN_BLOCK = 16  # pixels on a side over which golden masks are averaged
 _GOLDEN_LEVELS = 255
 
 
@@ -34,27 +41,27 @@ class Golden:
     Attributes
     ----------
     picture : (n_steps, n_bins) uint8
-        Picture values from ``db_min`` to ``db_max``, in 255 levels.
+        Picture values from the spec's ``picture_min`` to ``picture_max``, in 255 levels.
     bin_width : float
-        The second input, as :func:`rfvit_rt.spectrogram.bin_width_feature` gives it.
-    output : (n_steps / 16, n_bins / 16, class) float16
-        Class probabilities, averaged over blocks of 16 × 16 pixels.
+        The second input, as ``bin_width_feature`` of :mod:`rfvit_rt.spectrogram` or :mod:`rfvit_rt.csi` gives it.
+    output : (n_steps / 16, n_bins / 16, class) or (class,) float16
+        Class probabilities; those of pixels are averaged over blocks of 16 × 16.
     """
 
     picture: NDArray[np.uint8]
     bin_width: float
     output: NDArray[np.float16]
 
-    def inputs(self, spec: SpectrogramSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def inputs(self, spec: Spec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Model inputs: (1, n_steps, n_bins) float32 picture and (1,) float32 bin width."""
-        span = (spec.db_max - spec.db_min) / spec.db_scale
+        span = spec.picture_max - spec.picture_min
         levels = self.picture.astype(np.float32) / np.float32(_GOLDEN_LEVELS)
-        values = levels * np.float32(span) + np.float32(spec.db_min / spec.db_scale)
+        values = levels * np.float32(span) + np.float32(spec.picture_min)
         return values[None], np.array([self.bin_width], np.float32)
 
     def deviation(self, probabilities: NDArray[np.float32]) -> float:
-        """Largest difference, 0 to 1, of any block's mean in an engine's (n_steps, n_bins, class) output."""
-        return float(np.max(np.abs(block_means(probabilities) - self.output.astype(np.float32))))
+        """Largest difference, 0 to 1, from an engine's output for this input, in the contract's ``output_shape``."""
+        return float(np.max(np.abs(condense(probabilities) - self.output.astype(np.float32))))
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,10 @@ class ModelContract:
     name : str
         Name under which `rfvit models` lists it.
     task : str
-        ``segmentation``.
+        ``segmentation`` of spectrograms, or ``activity`` from CSI.
     labels : tuple of str
-        Class names; the first is the background.
-    spectrogram : SpectrogramSpec
+        Class names; the first is the background in segmentation.
+    spec : SpectrogramSpec or CSISpec
         How the input is made.
     golden : Golden
         Proof for engines.
@@ -82,10 +89,36 @@ class ModelContract:
     name: str
     task: str
     labels: tuple[str, ...]
-    spectrogram: SpectrogramSpec
+    spec: Spec
     golden: Golden
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spectrogram(self) -> SpectrogramSpec:
+        """The spec of a segmentation model; raises :class:`ModelError` where it is another kind."""
+        if not isinstance(self.spec, SpectrogramSpec):
+            raise ModelError(self._other_use("spectrograms"))
+        return self.spec
+
+    @property
+    def csi(self) -> CSISpec:
+        """The spec of an activity model; raises :class:`ModelError` where it is another kind."""
+        if not isinstance(self.spec, CSISpec):
+            raise ModelError(self._other_use("CSI"))
+        return self.spec
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the probabilities for one picture: (n_steps, n_bins, class), or (class,) for activities."""
+        classes = len(self.labels)
+        return (classes,) if self.task == "activity" else (self.spec.n_steps, self.spec.n_bins, classes)
+
+    def _other_use(self, wanted: str) -> str:
+        return (
+            f"the model {self.name} is for {self.task}, not for {wanted}; use it with '{_COMMANDS[self.task]}', "
+            "or choose another: 'rfvit models' lists those that ship"
+        )
 
     def to_json(self) -> str:
         """Serialise; the inverse of :meth:`from_json`."""
@@ -100,7 +133,7 @@ class ModelContract:
                 "name": self.name,
                 "task": self.task,
                 "labels": self.labels,
-                "spectrogram": dataclasses.asdict(self.spectrogram),
+                _SPECS[self.task][0]: dataclasses.asdict(self.spec),
                 "golden": golden,
                 "provenance": self.provenance,
                 "metrics": self.metrics,
@@ -123,10 +156,14 @@ class ModelContract:
                     f"the model's contract has version {data['version']!r:.40}, this release reads {FORMAT_VERSION}; "
                     "upgrade rfvit-rt"
                 )
-            spec = SpectrogramSpec(**data["spectrogram"])
+            if data["task"] not in TASKS:
+                raise ValueError("a model has a task of " + ", ".join(TASKS))
+            spec = _read_spec(data)
             labels = tuple(data["labels"])
-            _check_fields(data, labels, spec)
-            blocks = (spec.n_steps // _GOLDEN_BLOCK, spec.n_bins // _GOLDEN_BLOCK, len(labels))
+            _check_fields(data, labels)
+            blocks: tuple[int, ...] = (len(labels),)
+            if isinstance(spec, SpectrogramSpec):
+                blocks = (spec.n_steps // _GOLDEN_BLOCK, spec.n_bins // _GOLDEN_BLOCK, len(labels))
             golden = Golden(
                 _unpack(data["golden"]["picture"], np.uint8, (spec.n_steps, spec.n_bins)),
                 data["golden"]["bin_width"],
@@ -169,10 +206,15 @@ def read_model(path: Path) -> ModelFile:
     return ModelFile(path, ModelContract.from_json(metadata[METADATA_KEY]), hashlib.sha256(data).hexdigest())
 
 
-def quantise_picture(values: NDArray[np.float32], spec: SpectrogramSpec) -> NDArray[np.uint8]:
+def quantise_picture(values: NDArray[np.float32], spec: Spec) -> NDArray[np.uint8]:
     """Picture values as :class:`Golden` stores them."""
-    span = (spec.db_max - spec.db_min) / spec.db_scale
-    return np.round((values - spec.db_min / spec.db_scale) / span * _GOLDEN_LEVELS).astype(np.uint8)
+    span = spec.picture_max - spec.picture_min
+    return np.round((values - spec.picture_min) / span * _GOLDEN_LEVELS).astype(np.uint8)
+
+
+def condense(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An output as :class:`Golden` stores it: masks as block means, scores of a whole picture as they are."""
+    return block_means(probabilities) if probabilities.ndim == 3 else probabilities
 
 
 def block_means(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -182,15 +224,26 @@ def block_means(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     return blocks.mean(axis=(1, 3))  # (step block, bin block, class)
 
 
-def _check_fields(data: dict[str, Any], labels: tuple[Any, ...], spec: SpectrogramSpec) -> None:
-    if data["spectrogram"].keys() != dataclasses.asdict(spec).keys():
-        raise ValueError("the spectrogram lacks fields")  # defaults may change, what a model was trained on may not
+def _read_spec(data: dict[str, Any]) -> Spec:
+    name, kind = _SPECS[data["task"]]
+    spec = kind(**data[name])
+    if data[name].keys() != dataclasses.asdict(spec).keys():
+        raise ValueError(f"{name} lacks fields")  # defaults may change, what a model was trained on may not
+    if isinstance(spec, SpectrogramSpec):
+        _check_spectrogram(spec)
+    return spec
+
+
+def _check_spectrogram(spec: SpectrogramSpec) -> None:
     if spec.tile_overlap >= spec.n_bins:
         raise ValueError(f"tiles of {spec.n_bins} bins that share {spec.tile_overlap} do not cover a wide band")
     if spec.n_steps % _GOLDEN_BLOCK or spec.n_bins % _GOLDEN_BLOCK:
         raise ValueError(f"a picture of {spec.n_steps} x {spec.n_bins} has no whole blocks of {_GOLDEN_BLOCK}")
-    if type(data["name"]) is not str or not data["name"] or data["task"] not in TASKS:
-        raise ValueError("a model has a name, and a task of " + ", ".join(TASKS))
+
+
+def _check_fields(data: dict[str, Any], labels: tuple[Any, ...]) -> None:
+    if type(data["name"]) is not str or not data["name"]:
+        raise ValueError("a model has a name")
     if type(data["labels"]) is not list or len(set(labels)) < 2 or len(set(labels)) < len(labels):
         raise ValueError("labels are two or more different names")
     if not all(type(label) is str and label for label in labels):

@@ -93,6 +93,16 @@ class SpectrogramSpec:
         if not possible:
             raise ValueError(f"no spectrogram can be made as {self} says")
 
+    @property
+    def picture_min(self) -> float:
+        """Least value of a picture."""
+        return self.db_min / self.db_scale
+
+    @property
+    def picture_max(self) -> float:
+        """Largest value of a picture."""
+        return self.db_max / self.db_scale
+
     def check_sample_rate(self, sample_rate: float) -> None:
         """Raise :class:`SpecMismatch` where the spec does not fit a sample rate in Hz."""
         if not self.min_sample_rate <= sample_rate <= self.max_sample_rate:

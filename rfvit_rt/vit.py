@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Vision Transformer in torch: an encoder over patches of a picture, and a head that labels every pixel.
+"""The Vision Transformer in torch: an encoder over patches of a picture; heads that label every pixel, or the whole.
 
 Imported by ``training/`` and ``engines/pytorch.py`` alone; the runtime reads the exported ONNX file.
 """
@@ -22,9 +22,10 @@ class VitConfig:
     Attributes
     ----------
     n_steps, n_bins : int
-        Time steps and frequency bins of a picture, as in :class:`rfvit_rt.spectrogram.SpectrogramSpec`.
+        Time steps and bins of a picture, as in :class:`rfvit_rt.spectrogram.SpectrogramSpec` or
+        :class:`rfvit_rt.csi.CSISpec`.
     n_classes : int
-        Labels of a pixel.
+        Labels of a pixel, or of a picture.
     patch : int
         Side of a square patch in pixels.
     width, depth, heads, mlp_ratio : int
@@ -216,6 +217,43 @@ class Probabilities(nn.Module):
 
     def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:  # noqa: D102
         return self.segmenter(pictures, bin_widths).softmax(dim=1).permute(0, 2, 3, 1)
+
+
+class ActivityClassifier(nn.Module):
+    """The encoder with one linear layer on the mean of its tokens: pictures of CSI to class logits."""
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.classify = nn.Linear(config.width, config.n_classes)
+        initialise(self.classify)
+
+    def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:
+        """Label (batch, n_steps, n_bins) pictures with (batch,) bin widths: (batch, class) logits."""
+        return self.classify(self.features(pictures, bin_widths))
+
+    def features(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:
+        """Mean token of every picture: (batch, width)."""
+        return self.encoder(pictures, bin_widths).mean(dim=1)
+
+
+class ActivityProbabilities(nn.Module):
+    """A classifier as it ships: (batch, class) probabilities in place of logits."""
+
+    def __init__(self, classifier: ActivityClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:  # noqa: D102
+        return self.classifier(pictures, bin_widths).softmax(dim=1)
+
+
+def network_that_ships(task: str, config: VitConfig) -> Probabilities | ActivityProbabilities:
+    """Return an untrained network as a model file of that task holds it; tasks as in :mod:`rfvit_rt.contract`."""
+    if task == "activity":
+        return ActivityProbabilities(ActivityClassifier(config))
+    return Probabilities(Segmenter(config))
 
 
 def initialise(module: nn.Module) -> None:

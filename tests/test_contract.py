@@ -24,6 +24,7 @@ from rfvit_rt.contract import (
     quantise_picture,
     read_model,
 )
+from rfvit_rt.csi import CSISpec
 from rfvit_rt.errors import ModelError
 from rfvit_rt.spectrogram import SpectrogramSpec
 
@@ -293,3 +294,42 @@ def test_any_field_may_be_anything(place, value):
             assert spec.tile_starts(spec.n_fft(rate))[-1] == spec.n_fft(rate) - spec.n_bins
     assert contract.golden.inputs(spec)[0].shape == (1, 32, 48)
     assert np.isfinite(contract.golden.inputs(spec)[0]).all()
+
+
+# ---- activity models ----
+
+CSI_SPEC = CSISpec(n_steps=32, n_bins=48)
+
+
+def activity_contract() -> ModelContract:
+    picture = np.arange(32 * 48).reshape(32, 48).astype(np.uint8)
+    golden = Golden(picture, 0.5, np.array([0.25, 0.75], np.float16))
+    return ModelContract("moves", "activity", ("sit", "walk"), CSI_SPEC, golden)
+
+
+def test_an_activity_contract_comes_back_as_it_went():
+    back = ModelContract.from_json(activity_contract().to_json())
+    assert (back.task, back.csi, back.output_shape) == ("activity", CSI_SPEC, (2,))
+    np.testing.assert_array_equal(back.golden.output, np.array([0.25, 0.75], np.float16))
+    assert back.golden.deviation(np.array([0.3, 0.7], np.float32)) == pytest.approx(0.05, abs=1e-3)
+
+
+def test_golden_pictures_of_csi_span_the_range_of_their_spec():
+    pictures, _ = activity_contract().golden.inputs(CSI_SPEC)
+    assert pictures.min() == pytest.approx(CSI_SPEC.picture_min)
+    assert pictures.max() == pytest.approx(CSI_SPEC.picture_max)
+
+
+def test_a_model_says_which_command_it_is_for():
+    with pytest.raises(ModelError, match="moves is for activity, not for spectrograms; use it with 'rfvit sense'"):
+        _ = activity_contract().spectrogram
+    with pytest.raises(ModelError, match="small is for segmentation, not for CSI; use it with 'rfvit segment'"):
+        _ = CONTRACT.csi
+
+
+def test_a_golden_output_must_have_the_shape_of_its_task():
+    data = json.loads(activity_contract().to_json())
+    with pytest.raises(ModelError, match="malformed"):
+        ModelContract.from_json(json.dumps(data | {"labels": ["sit", "walk", "fall"]}))
+    with pytest.raises(ModelError, match="malformed"):
+        ModelContract.from_json(json.dumps(data | {"task": "segmentation"}))

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rfvit_rt.csi import CSISpec
 from rfvit_rt.errors import ModelError, OutputError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import VitConfig
@@ -30,10 +31,10 @@ class Checkpoint:
     Attributes
     ----------
     kind : str
-        ``pretrain`` or ``finetune``.
+        ``pretrain``, ``finetune`` or ``activity``.
     vit : VitConfig
         Geometry of the network.
-    spectrogram : SpectrogramSpec
+    spec : SpectrogramSpec or CSISpec
         How its input is made.
     recipe : dict
         The recipe, as :func:`dataclasses.asdict` gives it.
@@ -53,7 +54,7 @@ class Checkpoint:
 
     kind: str
     vit: VitConfig
-    spectrogram: SpectrogramSpec
+    spec: SpectrogramSpec | CSISpec
     recipe: dict[str, Any]
     weights: dict[str, Tensor]
     mean: dict[str, Tensor]
@@ -62,6 +63,13 @@ class Checkpoint:
     elapsed: float
     best: float
     provenance: dict[str, Any]
+
+    @property
+    def spectrogram(self) -> SpectrogramSpec:
+        """The spec of a network that sees spectrograms; raises :class:`ModelError` where it sees CSI."""
+        if not isinstance(self.spec, SpectrogramSpec):
+            raise ModelError("the checkpoint's network sees CSI, not spectrograms; give another checkpoint")
+        return self.spec
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -80,7 +88,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     plain = {
         "kind": checkpoint.kind,
         "vit": dataclasses.asdict(checkpoint.vit),
-        "spectrogram": dataclasses.asdict(checkpoint.spectrogram),
+        "csi" if isinstance(checkpoint.spec, CSISpec) else "spectrogram": dataclasses.asdict(checkpoint.spec),
         "recipe": checkpoint.recipe,
         "step": checkpoint.step,
         "elapsed": checkpoint.elapsed,
@@ -114,7 +122,8 @@ def load(path: Path) -> Checkpoint:
                 part, name = key.split("/", 1)
                 parts[part][name] = file.get_tensor(key)
         plain["vit"] = VitConfig(**plain["vit"])
-        plain["spectrogram"] = SpectrogramSpec(**plain["spectrogram"])
+        is_csi = "csi" in plain
+        plain["spec"] = CSISpec(**plain.pop("csi")) if is_csi else SpectrogramSpec(**plain.pop("spectrogram"))
         return Checkpoint(weights=parts["weights"], mean=parts["mean"], optimiser=parts["optimiser"], **plain)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is not a checkpoint of this project ({error})") from error

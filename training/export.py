@@ -17,11 +17,12 @@ import numpy as np
 import onnx
 import torch
 import typer
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rfvit_rt.contract import METADATA_KEY, Golden, ModelContract, block_means, quantise_picture
+from rfvit_rt.contract import METADATA_KEY, Golden, ModelContract, Spec, condense, quantise_picture
 from rfvit_rt.errors import ModelError, OutputError
-from rfvit_rt.vit import Probabilities, Segmenter
+from rfvit_rt.vit import ActivityClassifier, ActivityProbabilities, Probabilities, Segmenter
 from training import checkpoint
 from training.batches import read
 from training.command import run
@@ -31,7 +32,7 @@ INPUTS = ("pictures", "bin_widths")
 OUTPUT = "probabilities"
 OPSET = 17
 LARGEST_FILE = 12_000_000  # bytes; what ships stays small enough for a source repository
-_PREFIX = "segmenter."  # where the weights live in the exported module
+_PREFIXES = ("segmenter.", "classifier.")  # where the weights live in the exported module
 
 
 def main(
@@ -48,16 +49,31 @@ def main(
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists; --overwrite replaces it")
     source = checkpoint.load(weights)
+    segmenter = Probabilities(as_shipped(source))
+    picture, bin_width = varied_window(open_windows(data / "validation"))
     contract = ModelContract(
         name=name or out.stem,
         task="segmentation",
         labels=LABELS,
-        spectrogram=source.spectrogram,
-        golden=make_golden(source, open_windows(data / "validation")),
+        spec=source.spec,
+        golden=make_golden(segmenter, picture, bin_width, source.spec),
         provenance=provenance(source),
         metrics=read_metrics(metrics),
     )
-    model = to_onnx(as_shipped(source), contract)
+    write_model(segmenter, contract, out)
+
+
+def write_model(network: Probabilities | ActivityProbabilities, contract: ModelContract, out: Path) -> None:
+    """Write a model file, or leave an old one as it was.
+
+    Raises
+    ------
+    ModelError
+        If the model is too large to ship.
+    OutputError
+        If the file cannot be written.
+    """
+    model = to_onnx(network, contract)
     content = model.SerializeToString()
     if len(content) > LARGEST_FILE:
         raise ModelError(f"the model has {len(content):,} bytes, at most {LARGEST_FILE:,} ship; train a smaller one")
@@ -84,35 +100,47 @@ def as_shipped(source: checkpoint.Checkpoint) -> Segmenter:
             f"a checkpoint of kind '{source.kind}' labels nothing; finetune it first with 'python -m training.finetune'"
         )
     segmenter = Segmenter(source.vit)
-    segmenter.load_state_dict({key: value.half().float() for key, value in source.mean.items()})
-    return segmenter.eval()
+    load_rounded(segmenter, source)
+    return segmenter
+
+
+def load_rounded(network: Segmenter | ActivityClassifier, source: checkpoint.Checkpoint) -> None:
+    """Give a network the running mean of a checkpoint's weights, rounded to float16, and make it ready for use."""
+    network.load_state_dict({key: value.half().float() for key, value in source.mean.items()})
+    network.eval()
+
+
+def varied_window(windows: Windows) -> tuple[NDArray[np.float32], float]:
+    """Picture and bin width of the first window that has every label, or most of them."""
+    variety = [len(np.unique(mask[mask < len(LABELS)])) for mask in windows.masks[:512]]
+    batch = read(windows, np.array([int(np.argmax(variety))]))
+    return batch.pictures[0].numpy(), float(batch.bin_widths[0])
 
 
 @torch.no_grad()
-def make_golden(source: checkpoint.Checkpoint, windows: Windows) -> Golden:
-    """Prove with the first window that has every label, or most of them, what the model gives."""
-    variety = [len(np.unique(mask[mask < len(LABELS)])) for mask in windows.masks[:512]]
-    batch = read(windows, np.array([int(np.argmax(variety))]))
-    spec = source.spectrogram
-    empty = np.zeros((spec.n_steps // 16, spec.n_bins // 16, len(LABELS)), np.float16)
-    golden = Golden(quantise_picture(batch.pictures[0].numpy(), spec), float(batch.bin_widths[0]), empty)
-    pictures, bin_widths = (torch.from_numpy(value) for value in golden.inputs(spec))
-    output = Probabilities(as_shipped(source))(pictures, bin_widths)[0].numpy()
-    return dataclasses.replace(golden, output=block_means(output).astype(np.float16))
+def make_golden(
+    network: Probabilities | ActivityProbabilities, picture: NDArray[np.float32], bin_width: float, spec: Spec
+) -> Golden:
+    """Prove with one picture what a network gives; the golden pair of its contract."""
+    golden = Golden(quantise_picture(picture, spec), bin_width, np.empty(0, np.float16))
+    inputs = (torch.from_numpy(value) for value in golden.inputs(spec))
+    output = network(*inputs)[0].numpy()
+    return dataclasses.replace(golden, output=condense(output).astype(np.float16))
 
 
-def to_onnx(segmenter: Segmenter, contract: ModelContract) -> onnx.ModelProto:
+def to_onnx(network: Probabilities | ActivityProbabilities, contract: ModelContract) -> onnx.ModelProto:
     """Export with a free batch dimension; weights are stored as float16 and cast to float32 in the graph.
 
-    Inputs are ``pictures`` (batch, n_steps, n_bins) and ``bin_widths`` (batch,), the output is ``probabilities``
-    (batch, n_steps, n_bins, class), all float32. Stored weights carry the names they have in :class:`Segmenter`.
+    Inputs are ``pictures`` (batch, n_steps, n_bins) and ``bin_widths`` (batch,), the output is ``probabilities``,
+    (batch,) and the contract's ``output_shape``, all float32. Stored weights carry the names they have in
+    :class:`Segmenter` or :class:`ActivityClassifier`.
     """
-    spec = contract.spectrogram
+    spec = contract.spec
     example = (torch.zeros(2, spec.n_steps, spec.n_bins), torch.zeros(2))
     with warnings.catch_warnings():
         # The tracing exporter is deprecated, but the other one needs packages that training has no use for.
         warnings.simplefilter("ignore", DeprecationWarning)
-        program = _trace(Probabilities(segmenter), example)
+        program = _trace(network, example)
     model = onnx.load_model_from_string(program)
     _store_as_float16(model)
     text = contract.to_json()
@@ -148,10 +176,10 @@ def _store_as_float16(model: onnx.ModelProto) -> None:
     casts = []
     for weight in graph.initializer:
         values = numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or not weight.name.startswith(_PREFIX):
+        if values.dtype != np.float32 or not weight.name.startswith(_PREFIXES):
             continue
         halved = values.astype(np.float16)
-        short = weight.name.removeprefix(_PREFIX)
+        short = weight.name.partition(".")[2]
         casts.append(
             onnx.helper.make_node("Cast", [short], [weight.name], name=f"cast/{short}", to=onnx.TensorProto.FLOAT)
         )

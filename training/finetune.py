@@ -75,7 +75,7 @@ def main(
         return checkpoint.Checkpoint(
             kind="finetune",
             vit=vit,
-            spectrogram=spec,
+            spec=spec,
             recipe=dataclasses.asdict(recipe),
             weights=model.state_dict(),
             mean=mean.model.state_dict(),

@@ -56,7 +56,7 @@ def main(
             checkpoint.Checkpoint(
                 kind="pretrain",
                 vit=vit,
-                spectrogram=spec,
+                spec=spec,
                 recipe=dataclasses.asdict(recipe),
                 weights=model.state_dict(),
                 mean=mean.model.state_dict(),

@@ -42,7 +42,7 @@ class Engine(Protocol):
     golden_tolerance: float
 
     def infer(self, pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Label every pixel.
+        """Label every pixel of a spectrogram, or a picture of CSI as a whole.
 
         A picture's result is the same, bit for bit, whatever else is in its batch: a recording gives the same answer
         read from a file as arriving live.
@@ -50,13 +50,13 @@ class Engine(Protocol):
         Parameters
         ----------
         pictures : (batch, n_steps, n_bins) float32
-            As :func:`rfvit_rt.spectrogram.tiles` cuts them; one or more.
+            As :func:`rfvit_rt.spectrogram.tiles` cuts them or :func:`rfvit_rt.csi.csi_picture` makes them; one or more.
         bin_widths : (batch,) float32
-            As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
+            As ``bin_width_feature`` of the same module gives them.
 
         Returns
         -------
-        (batch, n_steps, n_bins, class) float32
+        (batch, n_steps, n_bins, class) or (batch, class) float32
             Probabilities, which sum to one over the classes. The array is the caller's own; no engine reuses it.
         """
 
@@ -160,8 +160,8 @@ def prove(engine: Engine, model: ModelFile) -> float:
         If the engine does not reproduce the golden output.
     """
     contract = model.contract
-    output = engine.infer(*contract.golden.inputs(contract.spectrogram))
-    expected = (1, contract.spectrogram.n_steps, contract.spectrogram.n_bins, len(contract.labels))
+    output = engine.infer(*contract.golden.inputs(contract.spec))
+    expected = (1, *contract.output_shape)
     if output.shape != expected:
         raise ModelError(
             f"{model.path} gives an output of {output.shape}, its contract says {expected}; export the model again"

@@ -77,16 +77,16 @@ class OpenVINOEngine(Engine):
         device = _check_device(core, device)
         self.precision = _check_precision(core, device, precision)
         self.golden_tolerance = _GOLDEN_TOLERANCE[self.precision]
-        spec = model.contract.spectrogram
+        spec = model.contract.spec
         self.input_shape = (spec.n_steps, spec.n_bins)
-        self._output_shape = (*self.input_shape, len(model.contract.labels))
+        self._output_shape = model.contract.output_shape
         options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision}
         if device == "CPU":
             # GNU Radio, or a second rfvit, runs beside: threads tied to cores would wait for theirs while others idle.
             options["ENABLE_CPU_PINNING"] = "NO"
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(_check_threads(threads))
-        compiled = _compile(core, model, device, options, self._output_shape)
+        compiled = _compile(core, model, device, options)
         self._queue: Any = openvino.AsyncInferQueue(compiled)
         self._queue.set_callback(_collect)
         self.description = (
@@ -96,7 +96,7 @@ class OpenVINOEngine(Engine):
         )
 
     def infer(self, pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Label every pixel; see :meth:`rfvit_rt.engines.Engine.infer`."""
+        """Label pictures; see :meth:`rfvit_rt.engines.Engine.infer`."""
         if self._queue is None:
             raise EngineError("the openvino engine is closed; load it again")
         result = np.empty((len(pictures), *self._output_shape), np.float32)
@@ -141,13 +141,13 @@ def _check_threads(threads: int) -> int:
     return threads
 
 
-def _compile(core: Any, model: ModelFile, device: str, options: dict[str, str], output_shape: tuple[int, ...]) -> Any:
+def _compile(core: Any, model: ModelFile, device: str, options: dict[str, str]) -> Any:
     """Compile for one picture at a time, and hold the graph to its contract's shapes."""
-    steps, bins, _ = output_shape
+    spec, output_shape = model.contract.spec, model.contract.output_shape
     content = read_graph(model)
     try:
         graph = core.read_model(content)
-        graph.reshape({0: [1, steps, bins], 1: [1]})
+        graph.reshape({0: [1, spec.n_steps, spec.n_bins], 1: [1]})
         compiled = core.compile_model(graph, device, options)
     except Exception as error:  # OpenVINO's errors are RuntimeError and others, over many lines
         reason = str(error).strip().splitlines() or ["no reason given"]

@@ -15,7 +15,7 @@ from rfvit_rt.contract import ModelFile
 from rfvit_rt.engines import Engine
 from rfvit_rt.engines.graph import read_graph
 from rfvit_rt.errors import EngineError, ModelError
-from rfvit_rt.vit import Probabilities, Segmenter, VitConfig
+from rfvit_rt.vit import ActivityProbabilities, Probabilities, VitConfig, network_that_ships
 
 
 class PyTorchEngine(Engine):
@@ -57,15 +57,15 @@ class PyTorchEngine(Engine):
         if threads is not None and threads < 1:
             raise EngineError(f"got {threads} threads, at least 1 is needed")
         self._device = _find_device(device or "cpu")
-        self._network: Probabilities | None = _build(model).to(self._device).eval()
+        self._network: Probabilities | ActivityProbabilities | None = _build(model).to(self._device).eval()
         if threads is not None:
             torch.set_num_threads(threads)
-        self.input_shape = (model.contract.spectrogram.n_steps, model.contract.spectrogram.n_bins)
+        self.input_shape = (model.contract.spec.n_steps, model.contract.spec.n_bins)
         self.description = f"PyTorch {torch.__version__} on {_device_name(self._device)}, f32"
 
     @torch.inference_mode()
     def infer(self, pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Label every pixel; see :meth:`rfvit_rt.engines.Engine.infer`."""
+        """Label pictures; see :meth:`rfvit_rt.engines.Engine.infer`."""
         if self._network is None:
             raise EngineError("the pytorch engine is closed; load it again")
         # Copies, because torch takes only arrays that are contiguous and can be written.
@@ -93,7 +93,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
-def _build(model: ModelFile) -> Probabilities:
+def _build(model: ModelFile) -> Probabilities | ActivityProbabilities:
     """Make the network that the contract describes, and fill it from the graph's initialisers of the same names."""
     data = read_graph(model)
     config = _config(model)
@@ -103,7 +103,7 @@ def _build(model: ModelFile) -> Probabilities:
             f"{model.path} is too small for the network that its contract describes; export the model again"
         )
     try:
-        network = Probabilities(Segmenter(config))
+        network = network_that_ships(model.contract.task, config)
         network.load_state_dict(_weights(network.state_dict().keys(), data))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
@@ -122,7 +122,7 @@ def _config(model: ModelFile) -> VitConfig:
             f"the contract of {model.path} does not describe its network ({error}); "
             "export the model again, or use another engine"
         ) from error
-    spec = model.contract.spectrogram
+    spec = model.contract.spec
     promised = (spec.n_steps, spec.n_bins, len(model.contract.labels))
     described = (config.n_steps, config.n_bins, config.n_classes)
     if described != promised:

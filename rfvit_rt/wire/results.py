@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as JSON: annotations, emissions and the state of a run, with SigMF's field names.
+"""Results as JSON: annotations, emissions, activities and the state of a run, with SigMF's field names.
 
-Every message is one JSON object with ``"type"`` and ``"version"``. Positions are sample indices, frequencies Hz.
+Every message is one JSON object with ``"type"`` and ``"version"``. Positions are sample indices, frequencies Hz. What
+comes of CSI has frames in place of samples, and seconds on the clock of the frames' time stamps.
 Fields that SigMF defines keep its names (``core:``); those of our own begin with ``rfvit:``. A reader ignores fields
 it does not know; a change that a reader must know of raises the version.
 """
@@ -13,10 +14,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Union
 
-from rfvit_rt.datatypes import Annotation, Emission
+from rfvit_rt.datatypes import Activity, Annotation, Emission
 from rfvit_rt.errors import WireError
 
 VERSION = 1
+TYPES = ("annotation", "emission", "status", "activity", "sensing")
 MAX_BYTES = 16384
 MAX_LABEL = 128
 MAX_INTEGER = 2**63 - 1
@@ -52,7 +54,42 @@ class Status:
     sample_age: float | None
 
 
-Result = Union[Annotation, Emission, Status]  # noqa: UP007  (GNU Radio's Python evaluates this line)
+@dataclass(frozen=True)
+class SensingStatus:
+    """How sensing is doing: sent with the answer for every window of CSI, and at the end of a run.
+
+    Attributes
+    ----------
+    label : str
+        Answer for the newest window alone; the activities, which follow, are smoothed over windows.
+    confidence : float
+        Probability of the newest window's likeliest label, 0 to 1.
+    time : float
+        End of the newest window in s.
+    frame_rate : float
+        Frames of the newest window that arrived per second.
+    recorded : bool
+        Whether the frames come from a file, and not from the air as it is now.
+    frames, lost, dropped, foreign, malformed : int
+        Frames so far: used; lost on the way; dropped here because they came too fast; from other senders; unreadable.
+    result_age : float or None
+        Seconds from the arrival of the newest window's last frame to its result; None where the frames were recorded.
+    """
+
+    label: str
+    confidence: float
+    time: float
+    frame_rate: float
+    recorded: bool
+    frames: int
+    lost: int
+    dropped: int
+    foreign: int
+    malformed: int
+    result_age: float | None
+
+
+Result = Union[Annotation, Emission, Status, Activity, SensingStatus]  # noqa: UP007  (GNU Radio's Python evaluates this line)
 
 
 def to_dict(result: Result) -> dict[str, Any]:
@@ -83,6 +120,35 @@ def to_dict(result: Result) -> dict[str, Any]:
             "rfvit:duty_cycle": float(result.duty_cycle),
             "rfvit:confidence": float(result.confidence),
         }
+    if isinstance(result, Activity):
+        return {
+            "type": "activity",
+            "version": VERSION,
+            "core:label": result.label,
+            "rfvit:time_start": float(result.time_start),
+            "rfvit:time_end": float(result.time_end),
+            "rfvit:frame_start": int(result.frame_start),
+            "rfvit:frame_count": int(result.frame_count),
+            "rfvit:confidence": float(result.confidence),
+            "rfvit:frame_rate": float(result.frame_rate),
+            "rfvit:lost": int(result.lost),
+        }
+    if isinstance(result, SensingStatus):
+        return {
+            "type": "sensing",
+            "version": VERSION,
+            "core:label": result.label,
+            "rfvit:confidence": float(result.confidence),
+            "rfvit:time": float(result.time),
+            "rfvit:frame_rate": float(result.frame_rate),
+            "rfvit:recorded": bool(result.recorded),
+            "rfvit:frames": int(result.frames),
+            "rfvit:lost": int(result.lost),
+            "rfvit:dropped": int(result.dropped),
+            "rfvit:foreign": int(result.foreign),
+            "rfvit:malformed": int(result.malformed),
+            "rfvit:result_age": _float_or_none(result.result_age),
+        }
     return {
         "type": "status",
         "version": VERSION,
@@ -109,8 +175,8 @@ def from_dict(message: object) -> Result:
         raise WireError(f"a result is a {_kind(message)}; expected a JSON object")
     fields = _Fields(message)
     kind = fields.text("type")
-    if kind not in ("annotation", "emission", "status"):
-        raise WireError(f"a result has the type {kind!r}; expected annotation, emission or status")
+    if kind not in TYPES:
+        raise WireError(f"a result has the type {kind!r}; expected {', '.join(TYPES[:-1])} or {TYPES[-1]}")
     version = fields.integer("version")
     if version != VERSION:
         raise WireError(
@@ -140,6 +206,32 @@ def from_dict(message: object) -> Result:
             burst_count=fields.integer("rfvit:burst_count", at_least=1),
             duty_cycle=fields.share("rfvit:duty_cycle"),
             confidence=fields.share("rfvit:confidence"),
+        )
+    if kind == "activity":
+        time_start = fields.number("rfvit:time_start")
+        return Activity(
+            label=fields.text("core:label"),
+            time_start=time_start,
+            time_end=fields.number("rfvit:time_end", at_least=time_start),
+            frame_start=fields.integer("rfvit:frame_start"),
+            frame_count=fields.integer("rfvit:frame_count"),
+            confidence=fields.share("rfvit:confidence"),
+            frame_rate=fields.number("rfvit:frame_rate", at_least=0.0),
+            lost=fields.integer("rfvit:lost"),
+        )
+    if kind == "sensing":
+        return SensingStatus(
+            label=fields.text("core:label"),
+            confidence=fields.share("rfvit:confidence"),
+            time=fields.number("rfvit:time"),
+            frame_rate=fields.number("rfvit:frame_rate", at_least=0.0),
+            recorded=fields.truth("rfvit:recorded"),
+            frames=fields.integer("rfvit:frames"),
+            lost=fields.integer("rfvit:lost"),
+            dropped=fields.integer("rfvit:dropped"),
+            foreign=fields.integer("rfvit:foreign"),
+            malformed=fields.integer("rfvit:malformed"),
+            result_age=fields.number_or_none("rfvit:result_age"),
         )
     return Status(
         position=fields.integer("rfvit:position"),
@@ -208,12 +300,20 @@ class _Fields:
             raise WireError(f"{name} is {_shown(value)}; expected an integer from {at_least} to {MAX_INTEGER}")
         return value
 
-    def number(self, name: str) -> float:
+    def number(self, name: str, at_least: float = -math.inf) -> float:
         value = self._get(name)
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER:
-            return float(value)
+            value = float(value)
         if not isinstance(value, float) or not math.isfinite(value):
             raise WireError(f"{name} is {_shown(value)}; expected a finite number")
+        if value < at_least:
+            raise WireError(f"{name} is {value}; expected at least {at_least:g}")
+        return value
+
+    def truth(self, name: str) -> bool:
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise WireError(f"{name} is {_shown(value)}; expected true or false")
         return value
 
     def number_or_none(self, name: str) -> float | None:

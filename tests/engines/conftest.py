@@ -13,11 +13,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from rfvit_rt.contract import Golden, ModelContract, ModelFile, block_means, quantise_picture, read_model
+from rfvit_rt.contract import ModelContract, ModelFile, read_model
+from rfvit_rt.csi import CSISpec
 from rfvit_rt.spectrogram import SpectrogramSpec
 
 NEEDS_TORCH = "the test model is made with torch: pip install -e '.[train]'"
 LABELS = ("background", "LTE", "NR")
+CSI_SPEC = CSISpec(n_steps=48, n_bins=64)
 SPEC = SpectrogramSpec(n_steps=48, n_bins=64, tile_overlap=16)  # of unequal sides, so that a mix-up of the axes shows
 
 Tamper = Callable[[onnx.ModelProto], None]
@@ -29,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     """A model file with a true contract."""
     torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
     from rfvit_rt.vit import Probabilities, Segmenter, VitConfig
-    from training.export import to_onnx
+    from training.export import make_golden, to_onnx
 
     torch.manual_seed(1)
     config = VitConfig(SPEC.n_steps, SPEC.n_bins, len(LABELS), width=32, depth=2, heads=2)
@@ -39,16 +41,36 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
         segmenter.encoder.bin_width[2].weight.mul_(8)
         for weight in segmenter.parameters():
             weight.copy_(weight.half())  # exported weights are float16
-    picture = quantise_picture(batch_of(1, seed=2)[0][0], SPEC)
-    golden = Golden(picture, 0.5, np.zeros((SPEC.n_steps // 16, SPEC.n_bins // 16, len(LABELS)), np.float16))
-    with torch.no_grad():
-        inputs = [torch.from_numpy(value) for value in golden.inputs(SPEC)]
-        output = Probabilities(segmenter)(*inputs)[0].numpy()
-    golden = dataclasses.replace(golden, output=block_means(output).astype(np.float16))
+    network = Probabilities(segmenter)
+    golden = make_golden(network, batch_of(1, seed=2)[0][0], 0.5, SPEC)
     provenance = {"vit": dataclasses.asdict(config)}
     contract = ModelContract("small", "segmentation", LABELS, SPEC, golden, provenance)
     path = tmp_path_factory.mktemp("model") / "small.onnx"
-    path.write_bytes(to_onnx(segmenter, contract).SerializeToString())
+    path.write_bytes(to_onnx(network, contract).SerializeToString())
+    return read_model(path)
+
+
+@pytest.fixture(scope="session")
+def activity_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
+    """A model file that labels pictures of CSI as a whole."""
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    from rfvit_rt.vit import ActivityClassifier, ActivityProbabilities, VitConfig
+    from training.export import make_golden, to_onnx
+
+    torch.manual_seed(2)
+    config = VitConfig(CSI_SPEC.n_steps, CSI_SPEC.n_bins, 4, width=32, depth=2, heads=2)
+    classifier = ActivityClassifier(config).eval()
+    with torch.no_grad():
+        classifier.classify.weight.mul_(8)
+        for weight in classifier.parameters():
+            weight.copy_(weight.half())  # exported weights are float16
+    network = ActivityProbabilities(classifier)
+    picture = np.random.default_rng(3).normal(0, 1, (CSI_SPEC.n_steps, CSI_SPEC.n_bins)).astype(np.float32)
+    golden = make_golden(network, picture, 0.5, CSI_SPEC)
+    provenance = {"vit": dataclasses.asdict(config)}
+    contract = ModelContract("moves", "activity", ("fall", "sit", "stand", "walk"), CSI_SPEC, golden, provenance)
+    path = tmp_path_factory.mktemp("model") / "moves.onnx"
+    path.write_bytes(to_onnx(network, contract).SerializeToString())
     return read_model(path)
 
 

@@ -58,6 +58,17 @@ def test_the_bin_width_matters(model, name, batch):
     assert np.abs(narrow - wide).max() > 1e-3
 
 
+def test_pictures_of_csi_are_labelled_as_a_whole(activity_model, name, batch):
+    with load_engine(activity_model, name, precision="f32") as engine:
+        assert prove(engine, activity_model) < 5e-4
+        together = engine.infer(*batch(3))
+        alone = engine.infer(*(part[:1] for part in batch(3)))
+    assert together.shape == (3, 4)
+    np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(alone, together[:1])
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+
+
 def test_a_result_does_not_depend_on_its_batch(model, name, batch):
     pictures, bin_widths = batch(9)
     with load_engine(model, name) as engine:

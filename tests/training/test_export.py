@@ -118,13 +118,13 @@ def test_a_tampered_weight_is_noticed(exported: ModelFile, tmp_path: Path) -> No
 def test_the_size_that_ships_stays_under_its_limit(tmp_path: Path) -> None:
     """With random weights: only the size and the graph at full resolution matter here."""
     from rfvit_rt.contract import Golden, ModelContract
-    from rfvit_rt.vit import Segmenter
+    from rfvit_rt.vit import Probabilities, Segmenter
 
     spec = SpectrogramSpec()
     golden = Golden(np.zeros((256, 256), np.uint8), 0.0, np.zeros((16, 16, 3), np.float16))
     segmenter = Segmenter(VitConfig(256, 256, 3))
     segmenter.load_state_dict({name: value.half().float() for name, value in segmenter.state_dict().items()})
-    model = export.to_onnx(segmenter, ModelContract("full", "segmentation", LABELS, spec, golden))
+    model = export.to_onnx(Probabilities(segmenter), ModelContract("full", "segmentation", LABELS, spec, golden))
     # Fresh biases are all alike; none may be merged with another.
     assert {weight.name for weight in model.graph.initializer} >= set(segmenter.state_dict())
     assert model.ByteSize() < export.LARGEST_FILE

@@ -335,7 +335,7 @@ def test_the_energy_detector_finds_signals_but_not_their_kind(scenes: Path) -> N
 
 def test_pretraining_leaves_a_checkpoint_a_log_and_curves(pretrained: Path) -> None:
     saved = checkpoint.load(pretrained / checkpoint.LAST)
-    assert (saved.kind, saved.step, saved.spectrogram) == ("pretrain", 10, SPEC)
+    assert (saved.kind, saved.step, saved.spec) == ("pretrain", 10, SPEC)
     assert saved.provenance["train_windows"] == 48
     entries = curves.entries_of(pretrained)
     assert [entry["step"] for entry in entries] == [2, 4, 6, 8, 10]
