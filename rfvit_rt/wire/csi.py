@@ -10,7 +10,7 @@ Version 1, little-endian, no padding::
      8      u64    frame index, lost frames included; below 2**62
     16      f64    timestamp in seconds
     24      u16    antennas, 1 to 64
-    26      u16    subcarriers, 1 to 4096
+    26      u16    subcarriers, 1 to 4096; at most 32768 values in all antennas
     28      u16    rssi values: 0, 1 or one for each antenna
     30      u16    bytes of the device's name, 1 to 128
     32      f32    agc in dB, 0 where it is not known
@@ -36,10 +36,11 @@ from rfvit_rt.errors import WireError
 VERSION = 1
 MAX_ANTENNAS = 64
 MAX_SUBCARRIERS = 4096
+MAX_VALUES = 1 << 15  # antennas times subcarriers
 MAX_DEVICE_BYTES = 128
 MAX_FRAME_INDEX = 1 << 62
 MAX_SECONDS = 1e12
-MAX_BYTES = 40 + MAX_ANTENNAS * MAX_SUBCARRIERS * 8 + MAX_ANTENNAS * 4 + MAX_SUBCARRIERS * 2 + MAX_DEVICE_BYTES
+MAX_BYTES = 40 + 8 * MAX_VALUES + 4 * (MAX_VALUES // MAX_SUBCARRIERS) + 2 * MAX_SUBCARRIERS + MAX_DEVICE_BYTES
 """Longest message there is: a socket can refuse what is longer before it takes up memory."""
 
 _MAGIC = b"RCSI"
@@ -64,7 +65,7 @@ def encode_csi(frame: CSIFrame) -> bytes:
     """
     csi = np.asarray(frame.csi)
     if csi.ndim != 2:
-        raise WireError(f"csi has the shape {csi.shape}, expected (antenna, subcarrier)")
+        raise WireError(f"impossible size: csi has the shape {csi.shape}, expected (antenna, subcarrier)")
     antennas, subcarriers = csi.shape
     rssi = np.empty(0, "<f4") if frame.rssi is None else np.asarray(frame.rssi)
     device = frame.device.encode("utf-8", "surrogatepass")
@@ -77,7 +78,9 @@ def encode_csi(frame: CSIFrame) -> bytes:
     )
     indices = np.asarray(frame.subcarriers)
     if indices.shape != (subcarriers,):
-        raise WireError(f"{indices.size} subcarrier indices for {subcarriers} subcarriers; give one for each")
+        raise WireError(
+            f"impossible size: {indices.size} subcarrier indices for {subcarriers} subcarriers; give one for each"
+        )
     _check_subcarriers(indices)
     _check_values(csi, rssi)
     _name(device)
@@ -104,7 +107,8 @@ def decode_csi(data: Buffer, received: float = 0.0) -> CSIFrame:
     Raises
     ------
     WireError
-        If it is not such a message, or holds what cannot be.
+        If it is not such a message, or holds what cannot be. What its message says up to the first colon is one of a
+        few reasons.
 
     Examples
     --------
@@ -114,16 +118,16 @@ def decode_csi(data: Buffer, received: float = 0.0) -> CSIFrame:
     """
     message = memoryview(data).cast("B")
     if len(message) < _HEADER.size:
-        raise WireError(f"a message of {len(message)} bytes is too short for a CSI frame; {_SENDER_HINT}")
+        raise WireError(f"not a CSI message: {len(message)} bytes are too short for one; {_SENDER_HINT}")
     magic, version, flags, frame_index, timestamp, antennas, subcarriers, rssi_count, device_bytes, agc, zero = (
         _HEADER.unpack_from(message)
     )
     if magic != _MAGIC:
-        raise WireError(f"a message begins with {magic!r}, not with a CSI frame's {_MAGIC!r}; {_SENDER_HINT}")
+        raise WireError(f"not a CSI message: it begins with {magic!r}, expected {_MAGIC!r}; {_SENDER_HINT}")
     if version != VERSION:
-        raise WireError(f"CSI message version {version} came, {VERSION} is read; use the same release on both ends")
+        raise WireError(f"unknown version: {version} came, {VERSION} is read; use the same release on both ends")
     if flags & ~_HAS_AGC or zero:
-        raise WireError("a CSI message has bits set that version 1 leaves 0; use the same release on both ends")
+        raise WireError("unknown version: bits are set that version 1 leaves 0; use the same release on both ends")
     _check_sizes(antennas, subcarriers, rssi_count, device_bytes)
     _check_position(frame_index, timestamp)
     _check_agc(agc)
@@ -132,7 +136,8 @@ def decode_csi(data: Buffer, received: float = 0.0) -> CSIFrame:
     indices_end = rssi_end + 2 * subcarriers
     if len(message) != indices_end + device_bytes:
         raise WireError(
-            f"a CSI message of {len(message)} bytes came, its header says {indices_end + device_bytes}; {_SENDER_HINT}"
+            f"impossible length: {len(message)} bytes came, the header says {indices_end + device_bytes}; "
+            f"{_SENDER_HINT}"
         )
     csi = np.frombuffer(message[_HEADER.size : values_end], "<c8").reshape(antennas, subcarriers).astype(np.complex64)
     rssi = np.frombuffer(message[values_end:rssi_end], "<f4").astype(np.float32)
@@ -155,47 +160,54 @@ _SENDER_HINT = "is the sender a CSI sink of rfvit?"
 
 
 def _check_sizes(antennas: int, subcarriers: int, rssi_count: int, device_bytes: int) -> None:
-    if not 1 <= antennas <= MAX_ANTENNAS or not 1 <= subcarriers <= MAX_SUBCARRIERS:
+    possible = 1 <= antennas <= MAX_ANTENNAS and 1 <= subcarriers <= MAX_SUBCARRIERS
+    if not possible or antennas * subcarriers > MAX_VALUES:
         raise WireError(
-            f"a CSI frame has {antennas} antennas × {subcarriers} subcarriers, "
-            f"expected 1 to {MAX_ANTENNAS} × 1 to {MAX_SUBCARRIERS}"
+            f"impossible size: {antennas} antennas × {subcarriers} subcarriers, "
+            f"expected 1 to {MAX_ANTENNAS} × 1 to {MAX_SUBCARRIERS}, and at most {MAX_VALUES} values"
         )
     if rssi_count not in (0, 1, antennas):
-        raise WireError(f"a CSI frame has {rssi_count} rssi values, expected none, one, or one for each antenna")
+        raise WireError(f"impossible size: {rssi_count} rssi values, expected none, one, or one for each antenna")
     if not 1 <= device_bytes <= MAX_DEVICE_BYTES:
-        raise WireError(f"a CSI frame's device name has {device_bytes} bytes, expected 1 to {MAX_DEVICE_BYTES}")
+        raise WireError(
+            f"impossible size: the device has a name of {device_bytes} bytes, expected 1 to {MAX_DEVICE_BYTES}"
+        )
 
 
 def _check_position(frame_index: int, timestamp: float) -> None:
     if not 0 <= frame_index < MAX_FRAME_INDEX:
-        raise WireError(f"a CSI frame's index is {frame_index}, expected 0 to 2**62 - 1")
+        raise WireError(f"impossible value: the frame index is {frame_index}, expected 0 to 2**62 - 1")
     if not abs(timestamp) <= MAX_SECONDS:
-        raise WireError(f"a CSI frame's timestamp is {timestamp}, expected seconds up to {MAX_SECONDS:g}")
+        raise WireError(f"impossible value: the timestamp is {timestamp}, expected seconds up to {MAX_SECONDS:g}")
 
 
 def _check_agc(agc: float) -> None:
     # float32 ends at 3.4e38; no amplifier comes near.
     if not (math.isfinite(agc) and abs(agc) < 1e6):
-        raise WireError(f"a CSI frame's agc is {agc}, expected a gain in dB")
+        raise WireError(f"impossible value: agc is {agc}, expected a gain in dB")
 
 
 def _check_values(csi: np.ndarray, rssi: np.ndarray) -> None:
     with np.errstate(over="ignore"):
         finite = np.isfinite(csi.astype(np.complex64)).all() and np.isfinite(rssi.astype(np.float32)).all()
     if not finite:
-        raise WireError("a CSI frame has values that are not finite; leave out frames the device could not estimate")
+        raise WireError(
+            "impossible value: csi or rssi is not finite; leave out frames that the device could not estimate"
+        )
 
 
 def _check_subcarriers(indices: np.ndarray) -> None:
     if not ((indices >= -32768).all() and (indices <= 32767).all() and (np.diff(indices.astype(np.int64)) > 0).all()):
-        raise WireError("a CSI frame's subcarrier indices do not ascend; sort them, and the csi with them")
+        raise WireError("impossible value: the subcarrier indices do not ascend; sort them, and the csi with them")
 
 
 def _name(device: bytes) -> str:
     try:
         name = device.decode("utf-8")
     except UnicodeDecodeError:
-        raise WireError("a CSI frame's device name is not UTF-8") from None
+        raise WireError("impossible value: the device's name is not UTF-8") from None
     if not name.isprintable():
-        raise WireError("a CSI frame's device name has unprintable characters; use letters, digits and spaces")
+        raise WireError(
+            "impossible value: the device's name has unprintable characters; use letters, digits and spaces"
+        )
     return name
