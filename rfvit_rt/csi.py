@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one definition of the picture that an activity model sees, used by training and by the runtime.
 
-Frames of Channel State Information come at uneven times, with gaps, and with a gain that the receiver sets anew for every
-frame. They become windows on an even time grid, and pictures of what moves: the change of every subcarrier's amplitude
-over time, and its Doppler spectrogram.
+Frames of Channel State Information come at uneven times, with gaps, and with a gain that the receiver sets anew for
+every frame. They become windows on an even time grid, and those become pictures of what moves.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from rfvit_rt.datatypes import CSIFrame
 from rfvit_rt.errors import ModelError, SpecMismatch
 
-FEATURES = ("amplitude", "doppler", "both")
 GAINS = ("rssi", "none")
 ANY = 0  # as a number of antennas or subcarriers
-LARGEST_WINDOW = 4096  # steps
+LARGEST_VALUE = 1e6  # of a picture; far more than any needs, and far less than float32 holds
+LARGEST_WINDOW = 4096  # grid steps
 LARGEST_FRAME = 4096  # antennas times subcarriers; more is not CSI
 _CUTS = 16  # interruptions in a row without one whole window, after which a stream counts as unfit
 
@@ -36,22 +36,31 @@ class CSISpec:
     n_steps, n_bins : int
         Time steps and bins of one picture.
     frame_rate : float
-        Time steps per second that frames are resampled to, in Hz.
+        Steps per second of the time grid that frames are resampled to, in Hz.
+    stride : int
+        Steps of that grid in one time step of the picture.
     min_frame_rate : float
         Fewest frames per second that make a window, in Hz.
     max_gap : float
         Longest time between two frames that is bridged, in seconds; a longer one ends the window.
     antennas, subcarriers : int
         What the device must have; 0 for any.
-    features : str
-        ``amplitude``, ``doppler``, or ``both`` side by side: amplitude in the lower half of the bins.
+    bands : int
+        Parts that all subcarriers of all antennas, in this order, are cut into. Each has its own panel in the picture:
+        3 bands show the 3 antennas of a device that has as many, and 3 parts of the band of one with a single antenna.
+    amplitude_bins : int
+        Bins, of the `n_bins`, that show the change of amplitude over the subcarriers; the others show its Doppler
+        spectrogram, and come first. 0 for Doppler alone, `n_bins` for amplitudes alone.
+    keep_static : bool
+        Whether the amplitude bins also show what does not move: the shape of the channel, which tells places in a room
+        that the model was trained in, and misleads in any other.
     gain : str
         ``rssi``: where frames carry one, their power is scaled to it, which undoes the receiver's gain control;
         ``none``: amplitudes as they come.
     doppler_steps : int
-        Time steps under the Hann window of the Doppler spectrogram; odd.
+        Steps of the grid under the Hann window of the Doppler spectrogram; odd.
     amplitude_scale : float
-        Change of amplitude, relative to the window's mean amplitude, that gives a picture value of 1.
+        Change of amplitude, relative to the window's root mean square, that gives a picture value of 1.
     doppler_floor, doppler_scale : float
         Level in dB, relative to the window's mean power, that gives a picture value of 0, and dB over that for 1.
     picture_min, picture_max : float
@@ -66,48 +75,61 @@ class CSISpec:
     n_steps: int = 192
     n_bins: int = 64
     frame_rate: float = 20.0
+    stride: int = 1
     min_frame_rate: float = 10.0
     max_gap: float = 0.5
     antennas: int = ANY
     subcarriers: int = ANY
-    features: str = "both"
+    bands: int = 1
+    amplitude_bins: int = 16
+    keep_static: bool = False
     gain: str = "rssi"
     doppler_steps: int = 31
-    amplitude_scale: float = 0.25
+    amplitude_scale: float = 0.2
     doppler_floor: float = -40.0
-    doppler_scale: float = 20.0
+    doppler_scale: float = 15.0
     picture_min: float = -4.0
     picture_max: float = 4.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            right = {"int": type(value) is int, "str": type(value) is str}.get(
-                field.type, type(value) in (int, float) and math.isfinite(value)
-            )
-            if not right:
+            kinds = {"int": (int,), "str": (str,), "bool": (bool,)}.get(str(field.type), (int, float))
+            if type(value) not in kinds or (type(value) is float and not math.isfinite(value)):
                 raise ModelError(f"the CSI spec's {field.name} is {value!r:.40}, not of type {field.type}")
         possible = (
-            0 < self.n_steps <= LARGEST_WINDOW
-            and 0 < self.n_bins <= LARGEST_WINDOW
+            min(self.n_steps, self.n_bins, self.stride, self.bands) > 0
+            and self.window_steps <= LARGEST_WINDOW
+            and self.n_bins <= LARGEST_WINDOW
             and 0 < self.min_frame_rate <= self.frame_rate
             and self.max_gap > 0
             and min(self.antennas, self.subcarriers) >= 0
-            and self.features in FEATURES
-            and (self.features != "both" or self.n_bins % 2 == 0)
+            and 0 <= self.amplitude_bins <= self.n_bins
+            and self.amplitude_bins % self.bands == 0
+            and self.doppler_bins % self.bands == 0
             and self.gain in GAINS
             and self.doppler_steps % 2 == 1
-            and 1 < self.doppler_steps <= self.n_steps
+            and 1 < self.doppler_steps <= self.window_steps
             and min(self.amplitude_scale, self.doppler_scale) > 0
-            and self.picture_min < self.picture_max
+            and -LARGEST_VALUE <= self.picture_min < self.picture_max <= LARGEST_VALUE
         )
         if not possible:
             raise ModelError(f"no picture can be made as {self} says")
 
     @property
+    def doppler_bins(self) -> int:
+        """Bins that show the Doppler spectrogram."""
+        return self.n_bins - self.amplitude_bins
+
+    @property
+    def window_steps(self) -> int:
+        """Steps of the time grid in a window."""
+        return self.n_steps * self.stride
+
+    @property
     def window_seconds(self) -> float:
         """Length of a window in seconds."""
-        return self.n_steps / self.frame_rate
+        return self.window_steps / self.frame_rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +138,9 @@ class CSIWindow:
 
     Attributes
     ----------
-    amplitude : (n_steps, antenna, subcarrier) float32
-        Mean amplitude over each time step, in units of the device, or of the received power where frames carry an RSSI.
+    amplitude : (window_steps, antenna, subcarrier) float32
+        Mean amplitude over each step of the grid, in units of the device, or, where frames carry an RSSI, of the square
+        root of the received power in mW.
     subcarriers : (subcarrier,) int16
         OFDM subcarrier indices, ascending.
     time_start, time_end : float
@@ -150,8 +173,8 @@ class CSIWindow:
 
 
 def bin_width_feature(spec: CSISpec) -> float:
-    """Second input of the model: the physical scale of a time step, as the logarithm of its length in seconds."""
-    return -math.log10(spec.frame_rate)
+    """Second input of the model: the physical scale of the picture, as log10 of a time step's length in seconds."""
+    return math.log10(spec.stride / spec.frame_rate)
 
 
 # ---- frames to windows ----
@@ -160,10 +183,10 @@ def bin_width_feature(spec: CSISpec) -> float:
 def csi_windows(frames: Iterable[CSIFrame], spec: CSISpec, hop_seconds: float) -> Generator[CSIWindow]:
     """Cut a stream of frames into overlapping windows on an even time grid.
 
-    Between two frames amplitudes run in a straight line; a time step has the mean over its length. So a stream with more
-    frames than steps is averaged, one with fewer interpolated, and what comes out does not depend on how frames arrive.
-    A window comes out with the first frame at or after its end. A gap of more than ``spec.max_gap``, a change of device
-    or of subcarriers, and time that runs backwards end a window without a result, and a new one starts.
+    Between two frames amplitudes run in a straight line; a step of the grid has the mean over its length. So a stream
+    with more frames than steps is averaged, one with fewer is interpolated. A window comes out with the first frame at
+    or after its end. A gap of more than ``spec.max_gap``, a change of device or of subcarriers, and time or a count of
+    frames that runs backwards end a window without a result, and a new one starts.
 
     Parameters
     ----------
@@ -180,22 +203,31 @@ def csi_windows(frames: Iterable[CSIFrame], spec: CSISpec, hop_seconds: float) -
     Raises
     ------
     SpecMismatch
-        If the device has other antennas or subcarriers than the model takes, or frames come too rarely for it.
+        If the device has other antennas or subcarriers than the model takes, or frames come too rarely for it from the
+        start. Later, windows with too few frames are left out: a stream that falters for a while goes on.
     """
     hop = round(hop_seconds * spec.frame_rate)
-    if not 0 < hop <= spec.n_steps:
-        raise ValueError(f"a hop of {hop_seconds} s is {hop} steps, must be 1 to {spec.n_steps}")
+    if not 0 < hop <= spec.window_steps:
+        raise ValueError(f"a hop of {hop_seconds} s is {hop} steps, must be 1 to {spec.window_steps}")
     segment: _Segment | None = None
-    number, cuts = 0, 0
+    number, cuts, any_yet = 0, 0, False
     for frame in frames:
         if segment is None or not segment.continues_with(frame):
             if segment is not None:
-                number, cuts = number + 1, 0 if segment.emitted else cuts + 1
+                number, cuts = number + 1, 0 if any_yet else cuts + 1
                 _check_cuts(cuts, spec)
             _check_shape(frame, spec)
             segment = _Segment(number, frame, spec, hop)
-        else:
-            yield from segment.push(frame)
+            continue
+        for window in segment.push(frame):
+            if window.frame_rate >= spec.min_frame_rate:
+                any_yet = True
+                yield window
+            elif not any_yet:
+                raise SpecMismatch(
+                    f"{window.device} gives {window.frame_rate:.1f} frames/s, the model needs at least "
+                    f"{spec.min_frame_rate:g}; have the device send more often"
+                )
 
 
 def _check_shape(frame: CSIFrame, spec: CSISpec) -> None:
@@ -229,15 +261,14 @@ class _Segment:
         self._number = number
         self._spec = spec
         self._hop = hop
-        self._first = first
         self._last = first
         self._value = compensated_amplitude(first, spec)
         self._origin = first.timestamp
-        self._steps: deque[NDArray[np.float32]] = deque(maxlen=spec.n_steps)  # those that are complete
+        self._steps: deque[_Step] = deque(maxlen=spec.window_steps)  # those that are complete
         self._partial = np.zeros_like(self._value, np.float64)  # integral over the step that is not
+        self._arrived = [first.frame_index]  # first and last frame of that step, and how many
+        self._arrived_count = 1
         self._count = 0  # complete steps since the origin
-        self._frames: deque[tuple[float, int]] = deque([(first.timestamp, first.frame_index)])
-        self.emitted = 0
 
     def continues_with(self, frame: CSIFrame) -> bool:
         last = self._last
@@ -251,66 +282,73 @@ class _Segment:
 
     def push(self, frame: CSIFrame) -> Iterator[CSIWindow]:
         """Take one frame; give the windows that it completes."""
-        value = compensated_amplitude(frame, self._spec)
-        start, end = self._last.timestamp, frame.timestamp
-        before, self._value = self._value, value
-        self._last = frame
-        position = start
-        while (edge := self._time_of(self._count + 1)) <= end:
-            self._integrate(before, value, start, end, position, edge)
-            self._steps.append((self._partial * self._spec.frame_rate).astype(np.float32))
-            self._partial = np.zeros_like(self._partial)
-            self._count += 1
+        line = _Line(self._last.timestamp, frame.timestamp, self._value, compensated_amplitude(frame, self._spec))
+        self._last, self._value = frame, line.after
+        position = line.start
+        while (edge := self._time_of(self._count + 1)) <= line.end:
+            self._partial += line.integral(position, edge)
+            self._complete_step()
             position = edge
-            if self._count >= self._spec.n_steps and (self._count - self._spec.n_steps) % self._hop == 0:
+            if self._count >= self._spec.window_steps and (self._count - self._spec.window_steps) % self._hop == 0:
                 yield self._window()
-        self._integrate(before, value, start, end, position, end)
-        self._frames.append((frame.timestamp, frame.frame_index))
+        self._partial += line.integral(position, line.end)
+        self._arrived = [*self._arrived[:1], frame.frame_index]
+        self._arrived_count += 1
+
+    def _complete_step(self) -> None:
+        amplitude = (self._partial * self._spec.frame_rate).astype(np.float32)
+        self._steps.append(_Step(amplitude, tuple(self._arrived), self._arrived_count))
+        self._partial = np.zeros_like(self._partial)
+        self._arrived, self._arrived_count = [], 0
+        self._count += 1
 
     def _time_of(self, step: int) -> float:
         return self._origin + step / self._spec.frame_rate
 
-    def _integrate(
-        self,
-        before: NDArray[np.float32],
-        value: NDArray[np.float32],
-        start: float,
-        end: float,
-        lower: float,
-        upper: float,
-    ) -> None:
-        """Add the integral from `lower` to `upper` of the line from `before` at `start` to `value` at `end`."""
-        if upper > lower:
-            middle = ((lower + upper) / 2 - start) / (end - start)
-            self._partial += (upper - lower) * ((1 - middle) * before + middle * value)
-
     def _window(self) -> CSIWindow:
-        spec, time_end = self._spec, self._time_of(self._count)
-        time_start = self._time_of(self._count - spec.n_steps)
-        while self._frames[0][0] < time_start:
-            self._frames.popleft()
-        frame_rate = len(self._frames) / spec.window_seconds
-        if frame_rate < spec.min_frame_rate:
-            raise SpecMismatch(
-                f"{self._last.device} gives {frame_rate:.1f} frames/s, the model needs at least "
-                f"{spec.min_frame_rate:g}; send more traffic to it"
-            )
-        frame_start = self._frames[0][1]
-        frame_count = self._frames[-1][1] - frame_start + 1
-        self.emitted += 1
+        spec, last = self._spec, self._last
+        indices = [index for step in self._steps for index in step.frames]
+        arrived = sum(step.frame_count for step in self._steps)
+        frame_count = indices[-1] - indices[0] + 1
         return CSIWindow(
-            amplitude=np.stack(self._steps),
-            subcarriers=self._last.subcarriers,
-            time_start=time_start,
-            time_end=time_end,
-            frame_start=frame_start,
+            amplitude=np.stack([step.amplitude for step in self._steps]),
+            subcarriers=last.subcarriers,
+            time_start=self._time_of(self._count - spec.window_steps),
+            time_end=self._time_of(self._count),
+            frame_start=indices[0],
             frame_count=frame_count,
-            lost=frame_count - len(self._frames),
-            frame_rate=frame_rate,
-            device=self._last.device,
-            received=self._last.received,
+            lost=frame_count - arrived,
+            frame_rate=arrived / spec.window_seconds,
+            device=last.device,
+            received=last.received,
             segment=self._number,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A step of the time grid: mean amplitudes, first and last frame in it if it has any, and how many."""
+
+    amplitude: NDArray[np.float32]
+    frames: tuple[int, ...]
+    frame_count: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """Amplitudes between two frames, a straight line from `before` at `start` to `after` at `end`."""
+
+    start: float
+    end: float
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+    def integral(self, lower: float, upper: float) -> NDArray[np.float64]:
+        """Integral over a part of the time between the two."""
+        if upper <= lower:
+            return np.zeros(self.before.shape)
+        middle = ((lower + upper) / 2 - self.start) / (self.end - self.start)
+        return (upper - lower) * ((1 - middle) * self.before.astype(np.float64) + middle * self.after)
 
 
 def compensated_amplitude(frame: CSIFrame, spec: CSISpec) -> NDArray[np.float32]:
@@ -335,78 +373,72 @@ def compensated_amplitude(frame: CSIFrame, spec: CSISpec) -> NDArray[np.float32]
 
 
 def csi_picture(window: CSIWindow, spec: CSISpec) -> NDArray[np.float32]:
-    """Show what moves: the static part of the channel is left out.
+    """Show what moves in a window, as :func:`picture_of` does."""
+    return picture_of(window.amplitude, spec)
+
+
+def picture_of(amplitude: NDArray[np.float32], spec: CSISpec) -> NDArray[np.float32]:
+    """Show what moves: Doppler spectrograms of all bands, then their amplitudes, without the static part.
 
     Parameters
     ----------
-    window : CSIWindow
+    amplitude : (window_steps, antenna, subcarrier) float32
+        As :class:`CSIWindow` holds them.
     spec : CSISpec
 
     Returns
     -------
     (n_steps, n_bins) float32
-        Clipped to `picture_min` … `picture_max`. Time ascends; amplitude bins follow antennas, then subcarriers; Doppler
-        bins ascend from 0 Hz to half the frame rate.
+        Clipped to `picture_min` … `picture_max`. Time ascends. A band's Doppler bins ascend from 0 Hz to just below
+        half the frame rate of the grid, its amplitude bins in subcarriers.
     """
-    change = relative_change(window.amplitude)
-    half = spec.n_bins // 2
-    if spec.features == "amplitude":
-        picture = amplitude_panel(change, spec.n_bins, spec)
-    elif spec.features == "doppler":
-        picture = doppler_panel(change, spec.n_bins, spec)
-    else:
-        picture = np.concatenate([amplitude_panel(change, half, spec), doppler_panel(change, half, spec)], axis=1)
-    return np.clip(picture, spec.picture_min, spec.picture_max).astype(np.float32)
+    rows = amplitude.reshape(len(amplitude), -1)  # (grid step, antenna * subcarrier)
+    level = math.sqrt(float(np.mean(np.square(rows, dtype=np.float64)))) or 1.0
+    relative = rows / np.float32(level)
+    change = relative - relative.mean(axis=0)
+    panels = []
+    if spec.doppler_bins:
+        panels.append(_doppler_panels(change, spec))
+    if spec.amplitude_bins:
+        panels.append(_amplitude_panel(relative - 1 if spec.keep_static else change, spec))
+    return np.clip(np.concatenate(panels, axis=1), spec.picture_min, spec.picture_max).astype(np.float32)
 
 
-def relative_change(amplitude: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Amplitudes less their mean over time, relative to the root mean square over the window.
+def _doppler_panels(change: NDArray[np.float32], spec: CSISpec) -> NDArray[np.float32]:
+    """Power spectrum around every time step, a mean over each band's rows, in dB: (step, doppler_bins)."""
+    bins, reach = spec.doppler_bins // spec.bands, spec.doppler_steps // 2
+    padded = np.pad(change, ((reach, reach), (0, 0)))
+    spans = np.lib.stride_tricks.sliding_window_view(padded, spec.doppler_steps, axis=0)  # (grid step, row, taper)
+    spans = spans[spec.stride // 2 :: spec.stride]
+    spectra = spans.reshape(-1, spec.doppler_steps) @ _tapered_dft(spec.doppler_steps, bins)
+    power = (spectra[:, :bins] ** 2 + spectra[:, bins:] ** 2).reshape(len(spans), -1, bins)  # (step, row, bin)
+    bands = _averaging(power.shape[1], spec.bands).T @ power  # (step, band, bin)
+    level = 10 * np.log10(bands.reshape(len(bands), -1) + np.float32(1e-12))
+    return (level - np.float32(spec.doppler_floor)) / np.float32(spec.doppler_scale)
 
-    Parameters
-    ----------
-    amplitude : (step, antenna, subcarrier) float32
 
-    Returns
-    -------
-    (step, antenna, subcarrier) float32
+def _amplitude_panel(relative: NDArray[np.float32], spec: CSISpec) -> NDArray[np.float32]:
+    """Amplitudes over the subcarriers of all antennas, averaged to (step, amplitude_bins)."""
+    steps = relative.reshape(spec.n_steps, spec.stride, -1).mean(axis=1)
+    return steps @ _averaging(steps.shape[1], spec.amplitude_bins) / np.float32(spec.amplitude_scale)
+
+
+@lru_cache(maxsize=8)
+def _tapered_dft(length: int, bins: int) -> NDArray[np.float32]:
+    """Matrix (length, 2 * bins) of a Hann-windowed DFT, real parts first; white noise of power p gives p in every bin.
+
+    Bin k is at k / (2 * bins) of the rate of the samples.
     """
-    level = math.sqrt(float(np.mean(np.square(amplitude, dtype=np.float64))))
-    if level == 0:
-        return np.zeros_like(amplitude)
-    return (amplitude - amplitude.mean(axis=0)) / np.float32(level)
+    taper = np.hanning(length + 2)[1:-1]
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(length), np.arange(bins)) / (2 * bins))
+    waves *= (taper / np.sqrt(np.sum(taper**2)))[:, None]
+    return np.concatenate([waves.real, waves.imag], axis=1).astype(np.float32)
 
 
-def amplitude_panel(change: NDArray[np.float32], bins: int, spec: CSISpec) -> NDArray[np.float32]:
-    """Change of amplitude over antennas and subcarriers, which are averaged or interpolated to (step, `bins`)."""
-    rows = change.reshape(len(change), -1)  # (step, antenna * subcarrier)
-    return rows @ resampling_matrix(rows.shape[1], bins) / np.float32(spec.amplitude_scale)
-
-
-def doppler_panel(change: NDArray[np.float32], bins: int, spec: CSISpec) -> NDArray[np.float32]:
-    """Mean power spectrum of the change around every time step, in dB, as (step, `bins`)."""
-    rows = change.reshape(len(change), -1)
-    reach = spec.doppler_steps // 2
-    padded = np.pad(rows, ((reach, reach), (0, 0)))
-    taper = np.hanning(spec.doppler_steps + 2)[1:-1].astype(np.float32)
-    taper /= np.sqrt(np.sum(taper**2))
-    spans = np.lib.stride_tricks.sliding_window_view(padded, spec.doppler_steps, axis=0)  # (step, row, taper)
-    power = np.empty((len(rows), bins), np.float32)
-    for step in range(len(rows)):
-        spectra = np.fft.rfft(spans[step] * taper, 2 * bins, axis=1)[:, :bins]
-        power[step] = np.mean(spectra.real**2 + spectra.imag**2, axis=0)
-    return (10 * np.log10(power + 1e-12) - np.float32(spec.doppler_floor)) / np.float32(spec.doppler_scale)
-
-
-def resampling_matrix(size: int, bins: int) -> NDArray[np.float32]:
-    """Matrix (size, bins) that resamples a row: the mean over a bin's share where there are more values than bins,
-    straight lines between values where there are fewer.
-    """  # noqa: D205
-    if size >= bins:
-        edges = np.linspace(0, size, bins + 1)
-        cover = np.minimum(np.arange(1, size + 1)[:, None], edges[1:]) - np.maximum(
-            np.arange(size)[:, None], edges[:-1]
-        )
-        cover = np.clip(cover, 0, None)
-        return (cover / cover.sum(axis=0)).astype(np.float32)
-    places = np.clip((np.arange(bins) + 0.5) * size / bins - 0.5, 0, size - 1)
-    return np.stack([np.interp(places, np.arange(size), unit) for unit in np.eye(size)]).astype(np.float32)
+@lru_cache(maxsize=64)
+def _averaging(size: int, parts: int) -> NDArray[np.float32]:
+    """Matrix (size, parts) that averages a row of values over equal parts of it, values at borders shared."""
+    edges = np.linspace(0, size, parts + 1)
+    values = np.arange(size)[:, None]
+    cover = np.clip(np.minimum(values + 1, edges[1:]) - np.maximum(values, edges[:-1]), 0, None)
+    return (cover / cover.sum(axis=0)).astype(np.float32)
