@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from rfvit_rt.contract import read_model
+from rfvit_rt.contract import TASKS, read_model
 from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import ModelError
-from rfvit_rt.models import DEFAULT, FOLDER, default_model, find_model, model_names, shipped_models
+from rfvit_rt.models import DEFAULTS, FOLDER, default_model, find_model, model_names, shipped_models
 
 LARGEST_FILE = 12_000_000  # bytes; a source repository has to carry it
 NONE_SHIPS = pytest.mark.skipif(not model_names(), reason="no model ships in this checkout yet")
@@ -29,11 +29,12 @@ def test_a_file_that_is_no_model(tmp_path):
         find_model(tmp_path)
 
 
-def test_another_model_does_not_become_the_default(tmp_path, monkeypatch):
+@pytest.mark.parametrize("task", TASKS)
+def test_another_model_does_not_become_the_default(tmp_path, monkeypatch, task):
     (tmp_path / "a-first-by-name.onnx").touch()
     monkeypatch.setattr("rfvit_rt.models.FOLDER", tmp_path)
-    with pytest.raises(ModelError, match=rf"{DEFAULT}\.onnx is not in "):
-        default_model()
+    with pytest.raises(ModelError, match=rf"{DEFAULTS[task]}\.onnx is not in "):
+        default_model(task)
 
 
 @NONE_SHIPS
@@ -42,7 +43,10 @@ def test_finds_what_ships_by_name_and_by_path():
         name = model.contract.name
         assert model.path == FOLDER / f"{name}.onnx"
         assert find_model(name).sha256 == find_model(model.path).sha256 == read_model(model.path).sha256
-    assert default_model().contract.name == DEFAULT
+    assert default_model().contract.task == "segmentation"
+    for task, name in DEFAULTS.items():
+        if name in model_names():
+            assert (default_model(task).contract.name, default_model(task).contract.task) == (name, task)
 
 
 @NONE_SHIPS

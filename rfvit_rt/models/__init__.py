@@ -10,7 +10,7 @@ from rfvit_rt.contract import ModelFile, read_model
 from rfvit_rt.errors import ModelError
 
 FOLDER = Path(__file__).parent
-DEFAULT = "lte-nr-tiny"
+DEFAULTS = {"segmentation": "lte-nr-tiny", "activity": "activity-esp32-tiny"}  # by task
 
 
 def model_names() -> tuple[str, ...]:
@@ -45,16 +45,22 @@ def find_model(name: str | Path) -> ModelFile:
     return read_model(Path(name))
 
 
-def default_model() -> ModelFile:
-    """Read the model that is used where none is named: `DEFAULT`.
+def default_model(task: str = "segmentation") -> ModelFile:
+    """Read the model that is used where none is named.
+
+    Parameters
+    ----------
+    task : str
+        One of :data:`rfvit_rt.contract.TASKS`.
 
     Raises
     ------
     ModelError
         If it does not ship, as in a checkout whose model is not trained yet.
     """
-    if DEFAULT not in model_names():
+    name = DEFAULTS[task]
+    if name not in model_names():
         raise ModelError(
-            f"{DEFAULT}.onnx is not in {FOLDER}; make it with 'python -m training.export', or give the path of another"
+            f"{name}.onnx is not in {FOLDER}; make it with 'python -m training.export', or give the path of another"
         )
-    return find_model(DEFAULT)
+    return find_model(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.io
 from numpy.typing import NDArray
 
 from rfvit_rt.datatypes import CSIFrame
@@ -21,6 +22,9 @@ from rfvit_rt.errors import RecordingError
 # Subcarriers that an Intel 5300 reports at 20 MHz (IEEE 802.11n-2009, table 7-25f, grouping of 2).
 INTEL_SUBCARRIERS = (*range(-28, -1, 2), -1, *range(1, 28, 2), 28)
 NEXMON_CSIHAR_RATE = 100.0  # frames/s; the set has no time stamps, so only relative times mean anything
+NTU_FI_RATE = 125.0  # frames/s, of every fourth packet
+UT_HAR_RATE = 125.0  # steps/s: windows of 2 s
+UT_HAR_LABELS = ("lie down", "fall", "walk", "pickup", "run", "sit down", "stand up")
 GEOTEC_RATE = 50.0  # frames/s; the set has no time stamps, its README says both every 20 ms and 100 Hz
 
 
@@ -117,7 +121,7 @@ def nexmon_csihar(path: Path) -> DataSet:
 
 
 def nexmon_fition(path: Path) -> DataSet:
-    """Read 773 clips of 10 s: Raspberry Pi 3B+, 52 subcarriers, 6 activities, 4 people, 2 rooms with two people each."""
+    """Read 773 clips of 10 s: Raspberry Pi 3B+, 52 subcarriers, 6 activities, 2 rooms with two people each."""
     arrays = _arrays(path, "nexmon43455c0_har_773x500x56_int8.npz")
     # The outer four of 56 hold no channel in some of the packets.
     inner = np.abs(arrays["subcarrier"].astype(int) + 96) <= 26
@@ -159,7 +163,71 @@ def esp32_geotec(path: Path) -> DataSet:
     return DataSet("esp32_geotec", _names(arrays["labels"]), recordings)
 
 
-READERS = {reader.__name__: reader for reader in (intel5300_rooms, nexmon_csihar, nexmon_fition, esp32_geotec)}
+def ntu_fi_har(path: Path) -> DataSet:
+    """Read NTU-Fi HAR as SenseFi publishes it: ``train_amp/LABEL/*.mat`` and ``test_amp/LABEL/*.mat``.
+
+    Atheros, 3 antennas of 114 subcarriers, 500 packets/s, clips of 4 s; every fourth packet is read, as SenseFi does.
+    """
+    files = sorted(path.glob("train_amp/*/*.mat")) + sorted(path.glob("test_amp/*/*.mat"))
+    names = tuple(sorted({file.parent.name for file in files}))
+    if not files:
+        raise RecordingError(f"{path} holds no train_amp/LABEL/*.mat; give SenseFi's folder NTU-Fi_HAR")
+    recordings = []
+    for file in files:
+        try:
+            amplitudes = np.asarray(scipy.io.loadmat(file)["CSIamp"], np.float32)[
+                :, ::4
+            ]  # (antenna * subcarrier, time)
+            amplitudes = amplitudes.reshape(3, 114, -1).transpose(2, 0, 1)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise RecordingError(f"{file} holds no CSIamp of 342 rows ({error}); fetch the set again") from error
+        recordings.append(
+            LabelledRecording(
+                csi=amplitudes,
+                subcarriers=_without_zero(57),
+                timestamps=np.arange(len(amplitudes)) / NTU_FI_RATE,
+                labels=np.full(len(amplitudes), names.index(file.parent.name), np.int64),
+                device="atheros 40 MHz",
+                held_out=file.parent.parent.name == "test_amp",
+            )
+        )
+    return DataSet("ntu_fi_har", names, recordings)
+
+
+def ut_har(path: Path) -> DataSet:
+    """Read UT-HAR as SenseFi publishes it: ``data/X_*.csv`` and ``label/y_*.csv``, which are NumPy files by content.
+
+    Intel 5300, 3 antennas of 30 subcarriers, windows of 250 steps.
+    """
+    recordings = []
+    for part in ("train", "val", "test"):
+        try:
+            amplitudes = np.load(path / "data" / f"X_{part}.csv", allow_pickle=False)
+            amplitudes = amplitudes.reshape(len(amplitudes), 250, 3, 30).astype(np.float32)
+            labels = np.load(path / "label" / f"y_{part}.csv", allow_pickle=False).astype(np.int64)
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{path} is not SenseFi's folder UT_HAR ({error}); fetch the set again") from error
+        if len(labels) != len(amplitudes) or not np.isin(labels, range(len(UT_HAR_LABELS))).all():
+            raise RecordingError(f"{path}: y_{part}.csv does not fit X_{part}.csv; fetch the set again")
+        for clip, label in zip(amplitudes, labels.tolist(), strict=True):
+            recordings.append(
+                LabelledRecording(
+                    csi=clip,
+                    subcarriers=np.array(INTEL_SUBCARRIERS, np.int16),
+                    timestamps=np.arange(250) / UT_HAR_RATE,
+                    labels=np.full(250, label, np.int64),
+                    session=part,
+                    device="intel 5300 20 MHz",
+                    held_out=part == "test",
+                )
+            )
+    return DataSet("ut_har", UT_HAR_LABELS, recordings)
+
+
+READERS = {
+    reader.__name__: reader
+    for reader in (intel5300_rooms, nexmon_csihar, nexmon_fition, esp32_geotec, ntu_fi_har, ut_har)
+}
 
 
 def _arrays(path: Path, name: str) -> dict[str, NDArray[Any]]:
