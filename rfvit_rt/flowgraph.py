@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import cache
@@ -78,11 +79,18 @@ def find_flowgraph(name: str) -> Path:
     raise StreamError(f"flowgraph {name} is neither in {folders[0]} nor in {folders[1]}; install rfvit-rt again")
 
 
+def find_blocks() -> list[Path]:
+    """Return where rfvit's GNU Radio blocks are: beside the package in a checkout, or installed with it."""
+    package = Path(rfvit_rt.__file__).resolve().parent
+    folders = [package.parent / "gr_blocks" / "python", Path(sys.prefix) / "share" / "rfvit" / "gr_blocks" / "python"]
+    return [folder for folder in folders if folder.is_dir()][:1]
+
+
 class Flowgraph:
     """A flowgraph script in GNU Radio's Python, from entering the context until leaving it.
 
-    The script takes one line of JSON on standard input, prints ``endpoint ADDRESS`` when its sink is bound and
-    ``sent COUNT`` when it has handed over its last sample, and ends when standard input closes.
+    The script takes lines on standard input, prints ``endpoint ADDRESS`` when its sink is bound and ``sent`` when it
+    has handed over its last sample, and ends when standard input closes.
 
     Parameters
     ----------
@@ -91,7 +99,11 @@ class Flowgraph:
     arguments : sequence of str
         Its command line.
     description : object
-        What to send it, as JSON.
+        What to send it first, as a line of JSON; None is nothing.
+    stop : callable or None
+        Asked about ten times a second while it starts; once it returns True, nobody waits for the start any longer.
+    name : str or None
+        What errors call it; None is the script's name.
 
     Attributes
     ----------
@@ -99,10 +111,19 @@ class Flowgraph:
         ZeroMQ address its sink is bound to.
     """
 
-    def __init__(self, script: Path, arguments: Sequence[str] = (), description: object = None) -> None:
+    def __init__(
+        self,
+        script: Path,
+        arguments: Sequence[str] = (),
+        description: object = None,
+        stop: Callable[[], bool] | None = None,
+        name: str | None = None,
+    ) -> None:
         self.endpoint = ""
+        self._name = name or script.name
         self._command = [str(script), *arguments]
         self._description = description
+        self._stop = stop or (lambda: False)
         self._output: deque[str] = deque(maxlen=100)
         self._bound = threading.Event()
         self._sent = threading.Event()
@@ -119,7 +140,7 @@ class Flowgraph:
         # Only this package is put on the path: its folder may be a site-packages with another NumPy than GNU Radio's.
         self._path = tempfile.TemporaryDirectory(prefix="rfvit-")
         (Path(self._path.name) / "rfvit_rt").symlink_to(Path(rfvit_rt.__file__).resolve().parent)
-        paths = [self._path.name, *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [self._path.name, *map(str, find_blocks()), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [python, "-u", *self._command],
             stdin=subprocess.PIPE,
@@ -135,8 +156,8 @@ class Flowgraph:
         self._reader = threading.Thread(target=self._read_output, args=(self._process.stdout,), daemon=True)
         self._reader.start()
         try:
-            with suppress(BrokenPipeError):  # it died at once; what it printed says why
-                print(json.dumps(self._description), file=self._process.stdin, flush=True)
+            if self._description is not None:
+                self._tell(json.dumps(self._description))
             self._wait_until_bound()
         except BaseException:
             self.close()
@@ -154,6 +175,15 @@ class Flowgraph:
         """Whether it has handed its last sample to its socket; the socket may still hold some."""
         return self._sent.is_set()
 
+    @property
+    def over(self) -> bool:
+        """Whether no sample will come any more: the last one was sent, or the process has ended."""
+        return self.sent or self._process.poll() is not None
+
+    def start(self) -> None:
+        """Give a script that waits for it the word to begin."""
+        self._tell("start")
+
     def check(self) -> None:
         """Raise if it is not running any more.
 
@@ -166,8 +196,7 @@ class Flowgraph:
         if status is not None:
             self._reader.join(1.0)
             last = self._output[-1] if self._output else "it printed nothing"
-            name = Path(self._command[0]).name
-            raise StreamError(f"flowgraph {name} ended (exit status {status}): {last}")
+            raise StreamError(f"flowgraph {self._name} ended (exit status {status}): {last}")
 
     def close(self) -> None:
         """End it: by closing its input, then by force. Samples that nobody read yet are dropped. Takes 2 s at most."""
@@ -185,9 +214,18 @@ class Flowgraph:
         self._process.stdout.close()
         self._path.cleanup()
 
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; what it printed says why
+            print(line, file=self._process.stdin, flush=True)
+
     def _wait_until_bound(self) -> None:
-        if not self._bound.wait(START_TIMEOUT):
-            raise StreamError(f"flowgraph {Path(self._command[0]).name} did not start in {START_TIMEOUT:.0f} s")
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._bound.wait(0.1):
+            if self._stop():
+                return
+            if time.monotonic() >= deadline:
+                raise StreamError(f"flowgraph {self._name} did not start in {START_TIMEOUT:.0f} s")
         if not self.endpoint:
             self._process.wait()
             self.check()
