@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `rfvit doctor` finds: what is installed, what starts, and what will hurt, each with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import zmq
+
+from rfvit_rt.engines import engine_names, load_engine
+from rfvit_rt.errors import RfvitError
+from rfvit_rt.flowgraph import find_blocks, find_gnuradio_python
+from rfvit_rt.models import shipped_models
+
+State = Literal["ok", "note", "problem"]
+
+PACKAGES = (
+    "rfvit-rt",
+    "numpy",
+    "scipy",
+    "pyzmq",
+    "sigmf",
+    "onnx",
+    "openvino",
+    "torch",
+    "tensorrt",
+    "pycuda",
+    "pyserial",
+)
+OPTIONAL = {"torch": "train", "tensorrt": "tensorrt", "pycuda": "tensorrt"}  # and the extra that brings them
+SPEEDS = {  # processor features that inference gains from, as /proc/cpuinfo has them
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX-512 VNNI (int8)",
+    "avx512_bf16": "AVX-512 bf16",
+    "amx_bf16": "AMX bf16",
+}
+_PROBE_SECONDS = 60
+# One receive buffer of this size holds 34 ms of cf32 samples at 61.44 MS/s: what a busy reader may be late by.
+_GOOD_BUFFER = 16 << 20
+
+_GNURADIO_PROBE = """
+import inspect, json
+from gnuradio import gr, zeromq
+found = {"version": gr.version(), "drop_on_hwm": "drop_on_hwm" in (zeromq.pub_sink.__init__.__doc__ or "")}
+for name in ("uhd", "soapy", "qtgui", "rfvit"):
+    try:
+        __import__("gnuradio." + name)
+        found[name] = True
+    except Exception:
+        found[name] = False
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    topic : str
+        What it is about.
+    state : {"ok", "note", "problem"}
+        ``note`` is worth knowing and may hurt at high rates; a ``problem`` keeps something from working.
+    detail : str
+        What was found.
+    remedy : str
+        What to do about it; empty where nothing needs doing.
+    """
+
+    topic: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Look at one thing after another; some take seconds."""
+    looks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        packages,
+        processor,
+        graphics,
+        models_and_engines,
+        gnuradio,
+        zeromq,
+        kernel,
+    )
+    for look in looks:
+        yield from look()
+
+
+def packages() -> Iterator[Finding]:
+    """Versions of what rfvit is built on."""
+    yield Finding("Python", "ok", f"{platform.python_version()} at {sys.executable}")
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            if name in OPTIONAL:
+                remedy = f"only if you want it: pip install -e '.[{OPTIONAL[name]}]' in the repository"
+                yield Finding(name, "note", "not installed", remedy)
+            else:
+                yield Finding(name, "problem", "not installed", "pip install -e . in the repository")
+
+
+def processor() -> Iterator[Finding]:
+    """Cores that this process may use, and the features that make inference fast."""
+    cores = len(os.sched_getaffinity(0))
+    facts = _cpu_facts()
+    has = [text for flag, text in SPEEDS.items() if flag in facts.get("flags", "").split()]
+    detail = (
+        f"{facts.get('model name', platform.machine())}, {cores} cores for this process, {', '.join(has) or 'no AVX2'}"
+    )
+    if cores < 2:
+        yield Finding(
+            "Processor", "note", detail, "the flowgraph and rfvit share one core: give both more, or lower the rate"
+        )
+    elif not has:
+        yield Finding("Processor", "note", detail, "inference will be slow: 'rfvit bench' says what it sustains")
+    else:
+        yield Finding("Processor", "ok", detail)
+    governors = {
+        path.read_text().strip() for path in Path("/sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor")
+    }
+    if governors - {"performance"}:
+        remedy = "steadier at high rates: sudo cpupower frequency-set -g performance"
+        yield Finding("Frequency governor", "note", ", ".join(sorted(governors)), remedy)
+
+
+def graphics() -> Iterator[Finding]:
+    """NVIDIA cards and their driver."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        yield Finding("GPU", "note", "no NVIDIA driver here; inference runs on the processor")
+        return
+    query = [command, "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
+    output = _output_of(query)
+    if output is None:
+        yield Finding(
+            "GPU", "problem", "nvidia-smi does not answer", "reinstall the driver, or reboot after an update of it"
+        )
+        return
+    for line in filter(None, output.splitlines()):
+        yield Finding("GPU", "ok", line.strip())
+
+
+def models_and_engines() -> Iterator[Finding]:
+    """Every model that ships, in every engine: whether it starts, and reproduces its golden output."""
+    for model in shipped_models():
+        for name in engine_names():
+            topic = f"{name} with {model.contract.name}"
+            try:
+                with load_engine(model, name) as engine:
+                    yield Finding(topic, "ok", engine.description)
+            except RfvitError as error:
+                state: State = "problem" if name == engine_names()[0] else "note"
+                detail, _, remedy = str(error).rpartition(";")
+                yield Finding(topic, state, detail or str(error), remedy.strip())
+
+
+def gnuradio() -> Iterator[Finding]:
+    """GNU Radio's Python, what it brings, and whether rfvit's blocks are there."""
+    try:
+        python = find_gnuradio_python()
+    except RfvitError as error:
+        detail, _, remedy = str(error).partition(";")
+        yield Finding("GNU Radio", "problem", detail, remedy.strip())
+        return
+    output = _output_of([str(python), "-c", _GNURADIO_PROBE], {"PYTHONPATH": os.pathsep.join(map(str, find_blocks()))})
+    if output is None:
+        yield Finding(
+            "GNU Radio", "problem", f"{python} cannot import its ZeroMQ blocks", "reinstall the package gnuradio"
+        )
+        return
+    found = json.loads(output.splitlines()[-1])
+    yield Finding("GNU Radio", "ok", f"{found['version']} in {python}")
+    wanted = {
+        "uhd": ("USRPs through UHD", "sudo apt-get install gnuradio"),
+        "soapy": ("radios through SoapySDR", "sudo apt-get install gnuradio soapysdr-module-all"),
+        "qtgui": ("windows and the waterfall", "sudo apt-get install gnuradio python3-pyqt5"),
+        "rfvit": ("rfvit's own blocks", "make install-blocks in the repository"),
+    }
+    for name, (purpose, remedy) in wanted.items():
+        if found[name]:
+            yield Finding(f"gnuradio.{name}", "ok", purpose)
+        else:
+            yield Finding(f"gnuradio.{name}", "note", f"missing: {purpose}", remedy)
+    if not found["drop_on_hwm"]:
+        remedy = "a PUB Sink with its default high-water mark queues 1000 messages: choose a small one, such as 8"
+        yield Finding("PUB Sink", "note", "this release cannot choose between dropping and blocking", remedy)
+
+
+def zeromq() -> Iterator[Finding]:
+    """ZeroMQ itself."""
+    yield Finding("ZeroMQ", "ok", f"libzmq {zmq.zmq_version()}, pyzmq {zmq.pyzmq_version()}")
+
+
+def kernel() -> Iterator[Finding]:
+    """Socket buffers that bound how late a reader may be, and USB memory that SDRs need."""
+    for name, purpose in (("rmem_max", "receive"), ("wmem_max", "send")):
+        size = _number(Path("/proc/sys/net/core") / name)
+        if size is None:
+            continue
+        detail = f"net.core.{name} is {size} bytes: the largest UDP and SDR {purpose} buffer"
+        if size < _GOOD_BUFFER:
+            yield Finding(
+                f"Kernel {purpose} buffer", "note", detail, f"sudo sysctl -w net.core.{name}={_GOOD_BUFFER << 1}"
+            )
+        else:
+            yield Finding(f"Kernel {purpose} buffer", "ok", detail)
+    usb = _number(Path("/sys/module/usbcore/parameters/usbfs_memory_mb"))
+    if usb is not None and 0 < usb < 64:
+        remedy = "echo 0 | sudo tee /sys/module/usbcore/parameters/usbfs_memory_mb"
+        yield Finding(
+            "USB memory", "note", f"{usb} MB for all USB radios together; several at high rates need more", remedy
+        )
+
+
+def _cpu_facts() -> dict[str, str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="utf-8").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _output_of(command: list[str], environment: dict[str, str] | None = None) -> str | None:
+    """What a command printed; None where it failed."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
+            env=os.environ | (environment or {}),
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 and done.stdout.strip() else None

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `rfvit doctor` says of this machine, and of machines that lack something."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rfvit_rt import doctor
+from rfvit_rt.errors import ModelError, StreamError
+
+RFVIT = [sys.executable, "-c", "from rfvit_rt.cli import main; main()"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*RFVIT, "doctor", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, env=os.environ | environment
+    )
+
+
+def test_a_machine_that_passes_these_tests_is_well(gnuradio_python: Path) -> None:
+    done = run("--json")
+    findings = {entry["topic"]: entry for entry in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0, done.stdout
+    assert findings["openvino with lte-nr-tiny"]["state"] == "ok"
+    assert findings["GNU Radio"]["detail"].endswith(f"in {gnuradio_python}")
+    assert "cores for this process" in findings["Processor"]["detail"]
+    assert not [entry for entry in findings.values() if entry["state"] == "problem"]
+
+
+def test_a_missing_gnu_radio_is_a_problem_with_a_remedy_in_words_too() -> None:
+    done = run(RFVIT_GNURADIO_PYTHON="/bin/false")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("problem")]
+    assert "RFVIT_GNURADIO_PYTHON is /bin/false" in line
+    assert "→ point it at a Python that can" in done.stdout
+
+
+def test_an_engine_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: object, name: str) -> None:
+        raise ModelError(f"{name} deviates from its golden output; fetch the model again")
+
+    monkeypatch.setattr(doctor, "load_engine", refuse)
+    findings = list(doctor.models_and_engines())
+    assert {finding.remedy for finding in findings} == {"fetch the model again"}
+    assert [f.state for f in findings if f.topic.startswith("openvino")] == ["problem"] * (len(findings) // 2)
+    assert "note" in {f.state for f in findings if f.topic.startswith("pytorch")}
+
+
+def test_small_kernel_buffers_come_with_the_command_that_enlarges_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_number", lambda path: 212_992 if path.name == "rmem_max" else 1 << 30)
+    findings = {finding.topic: finding for finding in doctor.kernel()}
+    assert findings["Kernel receive buffer"].state == "note"
+    assert findings["Kernel receive buffer"].remedy == "sudo sysctl -w net.core.rmem_max=33554432"
+    assert findings["Kernel send buffer"].state == "ok"
+
+
+def test_without_gnu_radio_the_rest_is_still_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> Path:
+        raise StreamError("no Python here can import gnuradio; install it")
+
+    monkeypatch.setattr(doctor, "find_gnuradio_python", absent)
+    (finding,) = doctor.gnuradio()
+    assert (finding.state, finding.remedy) == ("problem", "install it")
