@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from rfvit_rt.errors import RecordingError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training.config import Augmentation
-from training.datasets import IGNORED, Windows
+from training.datasets import IGNORED, RECORD, Windows, read_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,37 @@ class Batch:
     ----------
     pictures : (batch, n_steps, n_bins) float32
     bin_widths : (batch,) float32
-    masks : (batch, n_steps, n_bins) int64
+    masks : (batch, n_steps, n_bins) uint8
     """
 
     pictures: Tensor
     bin_widths: Tensor
     masks: Tensor
+
+    @property
+    def missing(self) -> Tensor:
+        """Pixels of steps that a window does not have: (batch, n_steps, n_bins) bool.
+
+        Pixels of unknown signals are ignored too, but they are there and can be seen.
+        """
+        silent = ((self.masks == IGNORED) & (self.pictures == 0)).all(dim=2)
+        return silent[:, :, None].expand_as(self.pictures)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move to a device, not waiting for the copy."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in (self.pictures, self.bin_widths, self.masks)))
+
+    def pin(self) -> Batch:
+        """Copy into memory that a GPU can read from while the processor goes on."""
+        return Batch(self.pictures.pin_memory(), self.bin_widths.pin_memory(), self.masks.pin_memory())
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Windows that make up a share of every batch."""
+
+    windows: Windows
+    share: float = 1.0
 
 
 def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
@@ -45,14 +71,14 @@ def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
         If scenes.json is missing or malformed, or does not fit the pictures.
     """
     shape = windows.pictures.shape[1:]
-    path = folder / "scenes.json"
+    path = folder / RECORD
     if not path.is_file():
         raise RecordingError(
             f"{path} is missing, so the windows are not complete; let 'python -m training.scenes' finish"
         )
     try:
-        spec = SpectrogramSpec(**json.loads(path.read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        spec = SpectrogramSpec(**read_record(folder)["spec"])
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordingError(f"{path} does not hold a spectrogram's spec ({error}); make the windows again") from error
     if (spec.n_steps, spec.n_bins) != shape:
         raise RecordingError(
@@ -63,32 +89,76 @@ def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
 
 
 def training_batches(
-    windows: Windows, spec: SpectrogramSpec, augmentation: Augmentation, batch_size: int, seed: int, first_step: int = 0
+    parts: Sequence[Part],
+    spec: SpectrogramSpec,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    own: slice | None = None,
+    threads: int = 1,
+    pin: bool = False,
 ) -> Iterator[Batch]:
-    """Augmented batches without end, from `first_step` on; every epoch has its own order.
+    """Augmented batches without end, from `first_step` on; every epoch of every part has its own order.
 
-    The next batch is made while the caller works on the last.
+    The next two batches are made while the caller works on the last. A window is varied by a generator of its own, so
+    that it does not matter which process or thread makes it.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Their shares sum to 1.
+    spec, augmentation, batch_size, seed
+    first_step : int
+    own : slice, optional
+        Places in the batch that this process works on; all where not given.
+    threads : int
+        Threads that make windows.
+    pin : bool
+        Make batches in memory that a GPU can read from.
     """
 
-    def make(step: int) -> Batch:
-        rng = np.random.default_rng([seed, 1, step])
-        return augment(read(windows, indices(len(windows), batch_size, seed, step)), spec, augmentation, rng)
+    def assemble(step: int) -> Batch:
+        places = list(enumerate(drawn(parts, batch_size, seed, step)))[own or slice(None)]
+        pictures, masks, bin_widths = zip(*pool.map(lambda place: make(step, *place), places), strict=True)
+        batch = Batch(torch.from_numpy(np.stack(pictures)), torch.tensor(bin_widths), torch.from_numpy(np.stack(masks)))
+        return batch.pin() if pin else batch
 
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
-        step = first_step
-        coming = ahead.submit(make, step)
+    def make(step: int, place: int, origin: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.uint8], float]:
+        windows, index = parts[origin[0]].windows, origin[1]
+        rng = np.random.default_rng([seed, 1, step, place])
+        picture, mask = augment(windows.pictures[index], windows.masks[index], spec, augmentation, rng)
+        return picture, mask, float(windows.bin_widths[index])
+
+    with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as ahead:
+        coming = deque(ahead.submit(assemble, step) for step in (first_step, first_step + 1))
+        step = first_step + 2
         while True:
-            batch, step = coming.result(), step + 1
-            coming = ahead.submit(make, step)
+            batch = coming.popleft().result()
+            coming.append(ahead.submit(assemble, step))
+            step += 1
             yield batch
 
 
-def indices(count: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:
-    """Windows of one step; where an epoch ends in mid-batch, the batch goes on in the next."""
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
+def drawn(parts: Sequence[Part], batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:
+    """Windows of one step: part and place in it. Over many steps every part has exactly its share."""
+    shares = np.cumsum([0.0, *(part.share for part in parts)])
+    counts = [[round(k * batch_size * edge) for edge in shares] for k in (step, step + 1)]
+    chosen: list[tuple[int, int]] = []
+    for number, part in enumerate(parts):
+        first, last = (edges[number + 1] - edges[number] for edges in counts)
+        chosen += [(number, int(i)) for i in indices(len(part.windows), first, last, seed + number * 1_000_003)]
+    return chosen
+
+
+def indices(count: int, first: int, last: int, seed: int) -> NDArray[np.int64]:
+    """Windows at the places `first` to `last` of an endless row of epochs, each in an order of its own."""
+    places = np.arange(first, last)
     epochs = places // count
     orders = {epoch: np.random.default_rng([seed, 0, epoch]).permutation(count) for epoch in np.unique(epochs).tolist()}
-    return np.array([orders[epoch][place % count] for epoch, place in zip(epochs.tolist(), places, strict=True)])
+    return np.array(
+        [orders[epoch][place % count] for epoch, place in zip(epochs.tolist(), places, strict=True)], np.int64
+    )
 
 
 def evaluation_batches(windows: Windows, batch_size: int, limit: int | None = None) -> Iterator[tuple[slice, Batch]]:
@@ -112,30 +182,40 @@ def read(windows: Windows, chosen: NDArray[np.int64]) -> Batch:
     return Batch(
         torch.from_numpy(windows.pictures[chosen].astype(np.float32)),
         torch.from_numpy(windows.bin_widths[chosen].astype(np.float32)),
-        torch.from_numpy(windows.masks[chosen].astype(np.int64)),
+        torch.from_numpy(np.array(windows.masks[chosen])),
     )
 
 
-def augment(batch: Batch, spec: SpectrogramSpec, augmentation: Augmentation, rng: np.random.Generator) -> Batch:
-    """Vary a batch as :class:`training.config.Augmentation` says; steps that a window lacks stay at 0."""
-    count, n_steps, _ = batch.pictures.shape
-    if augmentation.mirror:
-        mirrored = torch.from_numpy(rng.random(count) < 0.5)[:, None, None]
-        pictures = torch.where(mirrored, batch.pictures.flip(2), batch.pictures)
-        masks = torch.where(mirrored, batch.masks.flip(2), batch.masks)
-    else:
-        pictures, masks = batch.pictures.clone(), batch.masks.clone()
+def augment(
+    picture: NDArray[np.floating[Any]],
+    mask: NDArray[np.uint8],
+    spec: SpectrogramSpec,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Vary a window as :class:`training.config.Augmentation` says; steps that it lacks stay at 0.
+
+    Parameters
+    ----------
+    picture, mask : (n_steps, n_bins)
+        As in :class:`training.datasets.Windows`; left as they are.
+
+    Returns
+    -------
+    picture : (n_steps, n_bins) float32
+    mask : (n_steps, n_bins) uint8
+    """
+    picture, mask = picture.astype(np.float32), mask.copy()
+    missing = ((mask == IGNORED) & (picture == 0)).all(axis=1)  # (step,)
+    if augmentation.mirror and rng.random() < 0.5:
+        picture, mask = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
     if augmentation.level_db > 0:
-        offsets = rng.uniform(-augmentation.level_db, augmentation.level_db, count) / spec.db_scale
-        pictures += torch.from_numpy(offsets.astype(np.float32))[:, None, None]
+        picture += np.float32(rng.uniform(-augmentation.level_db, augmentation.level_db) / spec.db_scale)
     if augmentation.noise_db > 0:
-        noise = rng.standard_normal(pictures.shape, np.float32)
-        pictures += torch.from_numpy(noise).mul_(augmentation.noise_db / spec.db_scale)
-    pictures.clamp_(spec.db_min / spec.db_scale, spec.db_max / spec.db_scale)
-    cut_short = rng.random(count) < augmentation.truncate
-    lengths = np.where(cut_short, rng.integers(1, n_steps, count, endpoint=True), n_steps)
-    beyond = torch.arange(n_steps) >= torch.from_numpy(lengths)[:, None]
-    missing = beyond | (masks == IGNORED).all(dim=2)  # (batch, step)
-    pictures[missing] = 0.0
-    masks[missing] = IGNORED
-    return Batch(pictures, batch.bin_widths, masks)
+        noise = rng.standard_normal(picture.shape, np.float32)
+        picture += np.multiply(noise, np.float32(augmentation.noise_db / spec.db_scale), out=noise)
+    np.clip(picture, spec.picture_min, spec.picture_max, out=picture)
+    if rng.random() < augmentation.truncate:
+        missing[rng.integers(1, len(picture), endpoint=True) :] = True
+    picture[missing], mask[missing] = 0.0, IGNORED
+    return picture, mask

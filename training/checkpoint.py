@@ -18,6 +18,8 @@ from rfvit_rt.csi import CSISpec
 from rfvit_rt.errors import ModelError, OutputError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import VitConfig
+from training.config import PLACE
+from training.datasets import LABELS
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"
@@ -50,6 +52,8 @@ class Checkpoint:
         Best validation score so far.
     provenance : dict
         Data counts and the like, for the model's contract.
+    labels : tuple of str
+        What the network's classes are called.
     """
 
     kind: str
@@ -63,6 +67,7 @@ class Checkpoint:
     elapsed: float
     best: float
     provenance: dict[str, Any]
+    labels: tuple[str, ...] = LABELS
 
     @property
     def spectrogram(self) -> SpectrogramSpec:
@@ -94,6 +99,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "elapsed": checkpoint.elapsed,
         "best": checkpoint.best,
         "provenance": checkpoint.provenance,
+        "labels": checkpoint.labels,
     }
     partial = path.with_name(path.name + ".part")
     try:
@@ -122,6 +128,7 @@ def load(path: Path) -> Checkpoint:
                 part, name = key.split("/", 1)
                 parts[part][name] = file.get_tensor(key)
         plain["vit"] = VitConfig(**plain["vit"])
+        plain["labels"] = tuple(plain.get("labels", LABELS))
         is_csi = "csi" in plain
         plain["spec"] = CSISpec(**plain.pop("csi")) if is_csi else SpectrogramSpec(**plain.pop("spectrogram"))
         return Checkpoint(weights=parts["weights"], mean=parts["mean"], optimiser=parts["optimiser"], **plain)
@@ -136,12 +143,22 @@ def refuse_existing(folder: Path) -> None:
 
 
 def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> None:
-    """Raise :class:`ModelError` where a run would go on with another recipe; only its length may change."""
+    """Raise :class:`ModelError` where a run would go on with another recipe; only its length and place may change."""
     changed = sorted(name for name, value in _flat(recipe).items() if _flat(checkpoint.recipe).get(name) != value)
-    changed = [name for name in changed if name not in ("optimisation.steps", "optimisation.max_minutes")]
+    changed = [name for name in changed if name not in ("optimisation.steps", "optimisation.max_minutes", *PLACE)]
     if changed:
         raise ModelError(
             f"{path} was made with another {', '.join(changed)}; resume with its recipe, or start a new --out"
+        )
+
+
+def check_windows(checkpoint: Checkpoint, count: int, path: Path) -> None:
+    """Raise :class:`ModelError` where a run would go on with other data."""
+    before = checkpoint.provenance.get("train_windows", count)
+    if before != count:
+        raise ModelError(
+            f"{path} was trained on {before:,} windows, now there are {count:,}; resume with its data, or start a new "
+            "--out"
         )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from rfvit_rt.vit import VitConfig
 
 Recipe = TypeVar("Recipe")
 Geometry = Literal["random", "time", "frequency", "region"]
+
+# Where training runs does not change what it computes (but for rounding), so a run may go on elsewhere.
+PLACE = ("optimisation.device", "optimisation.precision", "optimisation.threads")
 
 
 class RecipeError(RfvitError):
@@ -48,7 +52,7 @@ class Optimisation:
     max_minutes : float, optional
         Wall time over all resumed runs; the learning rate falls to zero at whichever limit comes first.
     batch_size : int
-        Windows an update.
+        Windows an update, over all processes together: a recipe gives the same curve on one GPU or on eight.
     learning_rate : float
         Peak of the cosine schedule.
     warm_up : float
@@ -63,8 +67,12 @@ class Optimisation:
         Factor on the learning rate from a block to the one before it.
     ema_decay : float
         Of the running mean of the weights that is evaluated and shipped; 0 turns it off.
+    device : str
+        ``cpu``, ``cuda``, or ``auto``: a GPU where there is one. Under torchrun every process takes a GPU of its own.
+    precision : {"auto", "f32", "bf16"}
+        Of the network's matrix products; weights are float32 in any case. ``auto`` is bf16 on a GPU and f32 on a CPU.
     threads : int
-        Threads that share a batch, each on one core; 0 for one a core.
+        On a CPU: threads that share a batch, each on one core; 0 for all cores, shared by the processes.
     checkpoint_every : int
         Updates between checkpoints.
     log_every : int
@@ -81,6 +89,8 @@ class Optimisation:
     clip: float = 1.0
     layer_decay: float = 1.0
     ema_decay: float = 0.998
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = 0
     checkpoint_every: int = 200
     log_every: int = 20
@@ -164,21 +174,173 @@ class Loss:
         Weight of each label in the cross-entropy; where not given, one over the square root of its share of the pixels.
     dice : float
         Weight of the soft Dice loss beside the cross-entropy.
+    focal : float
+        Exponent γ of the focal loss (Lin et al. 2017, eq. 5), which gives pixels that are right already less to say;
+        0 is the plain cross-entropy. It makes a model less sure of itself than it should be.
     """
 
     class_weights: list[float] | None = None
     dice: float = 0.5
+    focal: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dice < 0 or self.focal < 0 or (self.class_weights and min(self.class_weights) < 0):
+            raise RecipeError("[loss] class_weights, dice and focal cannot be negative")
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """Which weights of the encoder finetuning changes; the head always learns.
+
+    Attributes
+    ----------
+    mode : {"full", "frozen", "lora"}
+        All of them, none (as the paper does), or low-rank additions to the attention's ``qkv`` and ``project`` (Hu et
+        al. 2021), which are part of the weights again in what is evaluated and shipped.
+    rank : int
+        Rank of an addition.
+    alpha : float
+        An addition is scaled by ``alpha / rank``.
+    """
+
+    mode: Literal["full", "frozen", "lora"] = "full"
+    rank: int = 8
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0:
+            raise RecipeError(f"[adapt] rank and alpha must be positive, got {self.rank} and {self.alpha}")
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What pretraining looks at, beside its loss, so that a bad run is seen early.
+
+    Attributes
+    ----------
+    every : int
+        Updates from one look to the next; the first is before any update.
+    windows : int
+        Labelled windows that the probes are fitted and measured on, half each; and windows for the held-out loss.
+    pictures : int
+        Windows in a picture of reconstructions; 0 for no pictures.
+    """
+
+    every: int = 500
+    windows: int = 96
+    pictures: int = 4
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.windows < 2 or self.pictures < 0:
+            raise RecipeError("[monitor] every must be at least 1, windows at least 2, pictures not negative")
+
+
+@dataclass(frozen=True)
+class Split:
+    """How recordings, or pairs of images, are divided where their folder does not: whole ones only, drawn by seed.
+
+    Attributes
+    ----------
+    validation, test : float
+        Share of the recordings.
+    """
+
+    validation: float = 0.15
+    test: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+            raise RecipeError("[split] validation and test are shares that leave something to train on")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What SigMF annotations mean as labels.
+
+    Attributes
+    ----------
+    classes : dict of str to list of str
+        Class to the ``core:label`` values that mean it: exact, or as a regular expression for the whole value. The
+        model's labels are background and these, in this order.
+    unmapped : {"ignore", "background"}
+        What lies under annotations of other labels: pixels that teach nothing, or background.
+    unannotated : {"leave out", "background"}
+        What recordings without any annotation are: unlabelled, or known to hold nothing.
+    """
+
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    unmapped: Literal["ignore", "background"] = "ignore"
+    unannotated: Literal["leave out", "background"] = "leave out"
+
+    def __post_init__(self) -> None:
+        for name, patterns in self.classes.items():
+            for pattern in patterns:
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise RecipeError(
+                        f"[annotations.classes] {name}: {pattern!r} is no regular expression: {error}"
+                    ) from error
+
+
+@dataclass(frozen=True)
+class Images:
+    """How a folder of spectrogram and label images is read; the defaults are those of the MathWorks LTE/NR example.
+
+    Attributes
+    ----------
+    classes : dict of str to int
+        Label to its pixel value in the label images; the first is the background. Other values are ignored pixels.
+    colours : str
+        What a colour stands for: ``luminance``, the name of a matplotlib colour map, or a CSV file with a row of red,
+        green and blue, 0 to 1, for every level from the lowest (MATLAB: ``writematrix(parula(256), "parula.csv")``).
+    span_db : float
+        Decibels from the lowest level to the highest; such images do not say it.
+    spectra : float
+        Independent spectra averaged in a pixel: 1 where pixels were picked, not averaged.
+    sample_rate : float
+        Of the band that an image shows, in Hz.
+    time_upwards : bool
+        Whether the first row is the latest.
+    """
+
+    classes: dict[str, int] = field(default_factory=lambda: {"background": 0, "NR": 127, "LTE": 255})
+    colours: str = "luminance"
+    span_db: float = 100.0
+    spectra: float = 1.0
+    sample_rate: float = 61.44e6
+    time_upwards: bool = True
+
+    def __post_init__(self) -> None:
+        values = list(self.classes.values())
+        if len(values) < 2 or len(set(values)) < len(values):
+            raise RecipeError("[images.classes] needs two or more labels with different pixel values")
+        if min(self.span_db, self.spectra, self.sample_rate) <= 0:
+            raise RecipeError("[images] span_db, spectra and sample_rate must be positive")
 
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """Everything that decides a pretraining run but the data."""
+    """Everything that decides a pretraining run but the data.
+
+    Attributes
+    ----------
+    recordings_share : float
+        Share of the windows of an update that come from own recordings, where there are generated scenes too.
+    """
 
     seed: int = 1
+    recordings_share: float = 0.5
     model: ModelSize = field(default_factory=ModelSize)
     optimisation: Optimisation = field(default_factory=Optimisation)
     augmentation: Augmentation = field(default_factory=Augmentation)
     masking: Masking = field(default_factory=Masking)
+    monitor: Monitor = field(default_factory=Monitor)
+    split: Split = field(default_factory=Split)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recordings_share < 1:
+            raise RecipeError(f"recordings_share lies between 0 and 1, got {self.recordings_share}")
 
     def for_run(self, steps: int | None, max_minutes: float | None) -> PretrainRecipe:
         """With limits from the command line in place of its own, where they are given."""
@@ -191,8 +353,6 @@ class FinetuneRecipe:
 
     Attributes
     ----------
-    freeze_encoder : bool
-        Train the head alone, as the paper does.
     validate_every : int
         Updates between validations.
     validation_windows : int
@@ -200,13 +360,16 @@ class FinetuneRecipe:
     """
 
     seed: int = 1
-    freeze_encoder: bool = False
     validate_every: int = 200
     validation_windows: int = 256
     model: ModelSize = field(default_factory=ModelSize)
     optimisation: Optimisation = field(default_factory=Optimisation)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    adapt: Adapt = field(default_factory=Adapt)
     loss: Loss = field(default_factory=Loss)
+    split: Split = field(default_factory=Split)
+    annotations: Annotations = field(default_factory=Annotations)
+    images: Images = field(default_factory=Images)
 
     def for_run(self, steps: int | None, max_minutes: float | None) -> FinetuneRecipe:
         """With limits from the command line in place of its own, where they are given."""

@@ -1,20 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled spectrogram windows on disk: one folder a split, memory-mapped arrays inside."""
+"""Labelled spectrogram windows on disk: one folder a split, memory-mapped arrays inside.
+
+Whatever windows are made of, generated scenes, recordings or images, they end up like this. Beside the arrays lies a
+``scenes.json`` with the ``spec`` of the pictures, the ``labels`` that mask values stand for (`LABELS` where it has
+none), and what the windows were made of. It is written last, so its presence says that the windows are complete.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, write_array_header_1_0
 from numpy.typing import NDArray
 
-from rfvit_rt.errors import RecordingError
+from rfvit_rt.errors import OutputError, RecordingError
+from rfvit_rt.sinks.files import replace_file
 from rfvit_rt.spectrogram import SpectrogramSpec
 
-LABELS = ("background", "LTE", "NR")
-IGNORED = 255  # mask value of steps that a short window does not have
+LABELS = ("background", "LTE", "NR")  # where a folder does not say what its labels are
+OTHER = "other"  # label of signals that have no class of their own
+IGNORED = 255  # mask value of pixels that teach nothing: steps that a short window does not have, unknown signals
+RECORD = "scenes.json"
+_ARRAYS = ("pictures", "masks", "bin_widths", "snr_db", "scenes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +37,17 @@ class Windows:
     Attributes
     ----------
     pictures : (window, n_steps, n_bins) float16
-        As :func:`rfvit_rt.spectrogram.tiles` gives them.
+        As :func:`rfvit_rt.spectrogram.tiles` gives them; 0 in steps that a short window does not have.
     masks : (window, n_steps, n_bins) uint8
-        Index into `LABELS`, or `IGNORED`.
+        Index into `labels`, or `IGNORED`.
     bin_widths : (window,) float32
         As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
     snr_db : (window,) float32
-        Signal-to-noise ratio of the strongest carrier in its own band, in dB; NaN where there is only noise.
+        Signal-to-noise ratio of the strongest carrier in its own band, in dB; NaN where there is none or nobody knows.
     scenes : (window,) int64
-        Seed of the scene that a window was cut from; no scene is in two splits.
+        Seed of the scene, or number of the recording, that a window was cut from; none of them is in two splits.
+    labels : tuple of str
+        The first is the background; it alone where the windows have no labels, and all their pixels are ignored.
     """
 
     pictures: NDArray[np.float16]
@@ -40,6 +55,7 @@ class Windows:
     bin_widths: NDArray[np.float32]
     snr_db: NDArray[np.float32]
     scenes: NDArray[np.int64]
+    labels: tuple[str, ...] = LABELS
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -58,17 +74,116 @@ def create_windows(folder: Path, count: int, spec: SpectrogramSpec) -> Windows:
     )
 
 
+class WindowWriter:
+    """Windows written one after another, where nobody knows how many there will be.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a split; what is in it is replaced.
+    spec : SpectrogramSpec
+    labels : tuple of str
+    """
+
+    def __init__(self, folder: Path, spec: SpectrogramSpec, labels: tuple[str, ...]) -> None:
+        self.folder, self.spec, self.labels = folder, spec, labels
+        self.count = 0
+        self.pixels = np.zeros(len(labels), np.int64)  # of every label
+        image = (spec.n_steps, spec.n_bins)
+        self._arrays: list[tuple[IO[bytes], Any, tuple[int, ...]]] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RECORD).unlink(missing_ok=True)
+            for name, kind, shape in zip(
+                _ARRAYS, ("<f2", "|u1", "<f4", "<f4", "<i8"), (image, image, (), (), ()), strict=True
+            ):
+                self._arrays.append(((folder / f"{name}.npy").open("wb"), kind, shape))
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+        self._write_headers()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file, _, _ in self._arrays:
+            file.close()
+
+    def append(
+        self, picture: NDArray[Any], mask: NDArray[np.uint8], bin_width: float, snr_db: float, scene: int
+    ) -> None:
+        """Add a window; arguments as in :class:`Windows`."""
+        for (file, kind, _), value in zip(self._arrays, (picture, mask, bin_width, snr_db, scene), strict=True):
+            file.write(np.asarray(value).astype(kind).tobytes())
+        self.count += 1
+        self.pixels += np.bincount(mask[mask != IGNORED], minlength=len(self.labels))
+
+    def finish(self, **record: Any) -> None:
+        """Complete the split; `record` says what it was made of."""
+        self._write_headers()
+        for file, _, _ in self._arrays:
+            file.flush()
+        fields = {"count": self.count, "labels": self.labels, "spec": dataclasses.asdict(self.spec)}
+        replace_file(self.folder / RECORD, json.dumps(fields | record, indent=1).encode())
+
+    def _write_headers(self) -> None:
+        # NumPy leaves room for the length in its headers, so that arrays can grow where they are.
+        for file, kind, shape in self._arrays:
+            file.seek(0)
+            write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": (self.count, *shape)})
+            file.seek(0, 2)
+
+
 def open_windows(folder: Path, mode: str = "r") -> Windows:
-    """Open what :func:`create_windows` made.
+    """Open what :func:`create_windows` or :class:`WindowWriter` made.
 
     Raises
     ------
     RecordingError
-        If the folder holds no windows.
+        If the folder holds no windows, or its labels are none.
     """
-    names = ("pictures", "masks", "bin_widths", "snr_db", "scenes")
-    missing = [name for name in names if not (folder / f"{name}.npy").is_file()]
+    missing = [name for name in _ARRAYS if not (folder / f"{name}.npy").is_file()]
     if missing:
         raise RecordingError(f"{folder} holds no windows; make them with 'python -m training.scenes'")
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r+" if mode == "r+" else "r") for name in names]
-    return Windows(*arrays)
+    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r+" if mode == "r+" else "r") for name in _ARRAYS)
+    pictures, masks, bin_widths, snr_db, scenes = arrays
+    return Windows(pictures, masks, bin_widths, snr_db, scenes, read_labels(folder))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a split says about itself; nothing where it is not complete.
+
+    Raises
+    ------
+    RecordingError
+        If its scenes.json cannot be read.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"cannot read {path} ({error}); make the windows again") from error
+    if not isinstance(record, dict):
+        raise RecordingError(f"{path} holds no JSON object; make the windows again")
+    return record
+
+
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """Labels of a split; `LABELS` where it names none.
+
+    Raises
+    ------
+    RecordingError
+        If they are not different names.
+    """
+    labels = read_record(folder).get("labels", LABELS)
+    names = isinstance(labels, list | tuple) and all(isinstance(label, str) and label for label in labels)
+    if not names or not labels or len(set(labels)) < len(labels) or len(labels) > IGNORED:
+        raise RecordingError(
+            f"{folder / RECORD}: labels are different names, the background's first; got {labels!r:.80}"
+        )
+    return tuple(labels)

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure a model on held-out windows: in all, by signal-to-noise ratio, on noise alone, beside an energy detector."""
+"""Measure a model on held-out windows: in all, by signal-to-noise ratio, on noise alone, beside an energy detector.
+
+And whether its confidence means what it says: the expected calibration error, the reliability curve behind it, and what
+is gained where pixels that are unsure get no label.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +23,14 @@ from scipy.ndimage import uniform_filter
 
 from rfvit_rt.contract import read_model
 from rfvit_rt.engines import load_engine
-from rfvit_rt.errors import OutputError, SpecMismatch
+from rfvit_rt.errors import ModelError, OutputError, SpecMismatch
 from rfvit_rt.spectrogram import SpectrogramSpec
-from training import checkpoint
+from rfvit_rt.vit import Probabilities
+from training import checkpoint, curves
 from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec
+from training.calibration import Reliability
 from training.command import progress_bar, run
-from training.datasets import LABELS, Windows, open_windows
+from training.datasets import IGNORED, OTHER, Windows, open_windows
 from training.export import as_shipped
 from training.metrics import confusion, figures
 
@@ -31,7 +38,19 @@ SNR_DB = (-5, 0, 10, 20, 30)
 SNR_TOLERANCE = 2.5  # dB either way
 THRESHOLDS_DB = np.arange(0.5, 12.5, 0.5)
 
-Predict = Callable[[Batch], NDArray[np.integer[Any]]]  # a batch to (batch, n_steps, n_bins) labels
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a model makes of a batch: labels, and their probabilities where it has any.
+
+    Both are (batch, n_steps, n_bins).
+    """
+
+    labels: NDArray[np.integer[Any]]
+    confidence: NDArray[np.float32] | None = None
+
+
+Predict = Callable[[Batch], Predicted]
 
 
 def main(
@@ -47,86 +66,117 @@ def main(
     windows, validation = open_windows(data / split), open_windows(data / "validation")
     if model.suffix == ".onnx":
         file = read_model(model)
-        check_shape(windows, file.contract.spectrogram)
+        check_windows(windows, file.contract.spectrogram, file.contract.labels)
         with load_engine(file, engine) as loaded:
             measured = measure(
                 windows,
-                lambda batch: loaded.infer(batch.pictures.numpy(), batch.bin_widths.numpy()).argmax(axis=3),
+                lambda batch: likeliest(loaded.infer(batch.pictures.numpy(), batch.bin_widths.numpy())),
                 batch_size,
                 limit,
             )
             how = loaded.description
+        training = file.contract.provenance.get("training", {})
     else:
         source = checkpoint.load(model)
-        check_shape(windows, source.spectrogram)
-        segmenter = as_shipped(source)
+        check_windows(windows, source.spectrogram, source.labels)
+        network = Probabilities(as_shipped(source))
         with torch.inference_mode():
             measured = measure(
                 windows,
-                lambda batch: segmenter(batch.pictures, batch.bin_widths).argmax(dim=1).numpy(),
+                lambda batch: likeliest(network(batch.pictures, batch.bin_widths).numpy()),
                 batch_size,
                 limit,
             )
         how = f"PyTorch {torch.__version__}, weights rounded as they ship"
+        training = source.provenance
     detector, threshold_db = energy_detector(validation, read_spec(data / "validation", validation))
     report = {
         "split": split,
         "windows": len(evaluation_indices(len(windows), limit)),
         "scenes": len(np.unique(windows.scenes[evaluation_indices(len(windows), limit)])),
         "engine": how,
+        "labels": windows.labels,
+        "temperature": training.get("temperature"),  # part of the weights already; None where none was fitted
         **measured,
         "energy_detector": {"threshold_db": threshold_db, **measure(windows, detector, batch_size, limit)},
     }
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        curves.draw_reliability(report["calibration"], out.with_suffix(".png"))
     except OSError as error:
         raise OutputError(f"cannot write the report {out}: {error.strerror}") from error
     show(report, model.name)
-    typer.echo(f"report: {out}")
+    typer.echo(f"report: {out}, {out.with_suffix('.png')}")
 
 
-def check_shape(windows: Windows, spec: SpectrogramSpec) -> None:
-    """Raise :class:`SpecMismatch` where windows do not have the shape that a model takes."""
+def likeliest(probabilities: NDArray[np.float32]) -> Predicted:
+    """Labels and confidences of (batch, n_steps, n_bins, class) probabilities."""
+    return Predicted(probabilities.argmax(axis=3), probabilities.max(axis=3))
+
+
+def check_windows(windows: Windows, spec: SpectrogramSpec, labels: tuple[str, ...]) -> None:
+    """Raise :class:`SpecMismatch` where windows do not have a model's shape, or :class:`ModelError` its labels."""
     if windows.pictures.shape[1:] != (spec.n_steps, spec.n_bins):
         raise SpecMismatch(
             f"the windows have {windows.pictures.shape[1]} x {windows.pictures.shape[2]} pixels, the model takes "
             f"{spec.n_steps} x {spec.n_bins}; make windows with the model's spec"
         )
+    if windows.labels != labels:
+        raise ModelError(
+            f"the windows are labelled {', '.join(windows.labels)}, the model knows {', '.join(labels)}; measure it on "
+            "windows with its labels"
+        )
 
 
 def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | None = None) -> dict[str, Any]:
-    """Figures over all windows, by signal-to-noise ratio, and on noise alone.
+    """Figures over all windows, by signal-to-noise ratio, where nothing is on the air, and of the confidences.
 
     Returns
     -------
     dict
-        ``overall``; ``by_snr_db`` for those of `SNR_DB` that occur; ``noise_only``: windows, and the share of their
-        pixels that are labelled as a signal.
+        ``overall``; ``by_snr_db`` for those of `SNR_DB` that occur; ``noise_only``: windows of background alone, and
+        the share of their pixels that are labelled as a signal; ``other_only``: windows with pixels of the label
+        ``other`` and no other signal, and the share of their pixels that get the name of a class; ``calibration``, of
+        all pixels and of those labelled as a signal, where `predict` gives confidences.
     """
-    chosen = evaluation_indices(len(windows), limit)
-    matrices = np.zeros((len(chosen), len(LABELS), len(LABELS)), np.int64)
+    chosen, count = evaluation_indices(len(windows), limit), len(windows.labels)
+    matrices = np.zeros((len(chosen), count, count), np.int64)
+    every, signals = Reliability(), Reliability()
     with progress_bar() as bar:
         task = bar.add_task("measure", total=len(chosen))
         for places, batch in evaluation_batches(windows, batch_size, limit):
             predicted, true = predict(batch), batch.masks.numpy()
-            for place, labels, result in zip(range(places.start, places.stop), true, predicted, strict=True):
-                matrices[place] = confusion(labels, result, len(LABELS))
+            for place, labels, result in zip(range(places.start, places.stop), true, predicted.labels, strict=True):
+                matrices[place] = confusion(labels, result, count)
+            if predicted.confidence is not None:
+                right, known = predicted.labels == true, true != IGNORED
+                every.add(predicted.confidence[known], right[known])
+                known &= predicted.labels > 0
+                signals.add(predicted.confidence[known], right[known])
             bar.advance(task, places.stop - places.start)
     snr_db = windows.snr_db[chosen]
-    noise = matrices[np.isnan(snr_db)]
-    return {
-        "overall": figures(matrices.sum(axis=0), LABELS),
+    named = np.array([label not in (windows.labels[0], OTHER) for label in windows.labels])
+    occur = matrices.sum(axis=2) > 0  # (window, true class)
+    noise = matrices[occur[:, 0] & ~occur[:, 1:].any(axis=1)]
+    other = matrices[(occur[:, ~named][:, 1:]).any(axis=1) & ~occur[:, named].any(axis=1)]
+    measured = {
+        "overall": figures(matrices.sum(axis=0), windows.labels),
         "by_snr_db": {
-            str(level): {"windows": int(near.sum()), **figures(matrices[near].sum(axis=0), LABELS)}
+            str(level): {"windows": int(near.sum()), **figures(matrices[near].sum(axis=0), windows.labels)}
             for level in SNR_DB
             if (near := np.abs(snr_db - level) <= SNR_TOLERANCE).any()
         },
-        "noise_only": {
-            "windows": len(noise),
-            "signal_share": float(noise[:, :, 1:].sum() / noise.sum()) if noise.sum() else None,
-        },
+        "noise_only": {"windows": len(noise), "signal_share": _share(noise[:, :, 1:], noise)},
+        "other_only": {"windows": len(other), "named_share": _share(other[:, :, named], other)},
     }
+    if every.pixels.any():
+        measured["calibration"] = {"all_pixels": every.summary(), "signal_pixels": signals.summary()}
+    return measured
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> float | None:
+    return float(part.sum() / whole.sum()) if whole.sum() else None
 
 
 def energy_detector(validation: Windows, spec: SpectrogramSpec) -> tuple[Predict, float]:
@@ -146,16 +196,20 @@ def energy_detector(validation: Windows, spec: SpectrogramSpec) -> tuple[Predict
     float
         Its threshold in dB over the floor, on a mean over 3 × 3 pixels: the one with the best mIoU on `validation`.
     """
-    chosen = evaluation_indices(len(validation), 128)
+    chosen, count = evaluation_indices(len(validation), 128), len(validation.labels)
     masks, levels = validation.masks[chosen], smooth(validation.pictures[chosen].astype(np.float32))
-    commonest = 1 + int(np.argmax([np.count_nonzero(masks == label) for label in range(1, len(LABELS))]))
+    commonest = 1 + int(np.argmax([np.count_nonzero(masks == label) for label in range(1, count)]))
 
     def miou(threshold_db: float) -> float:
-        matrix = confusion(masks, (levels > threshold_db / spec.db_scale) * commonest, len(LABELS))
-        return figures(matrix, LABELS)["miou"] or 0.0
+        matrix = confusion(masks, (levels > threshold_db / spec.db_scale) * commonest, count)
+        return figures(matrix, validation.labels)["miou"] or 0.0
 
     threshold_db = float(max(THRESHOLDS_DB, key=miou))
-    return lambda batch: (smooth(batch.pictures.numpy()) > threshold_db / spec.db_scale) * commonest, threshold_db
+
+    def detect(batch: Batch) -> Predicted:
+        return Predicted((smooth(batch.pictures.numpy()) > threshold_db / spec.db_scale) * commonest)
+
+    return detect, threshold_db
 
 
 def smooth(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -167,7 +221,13 @@ def show(report: dict[str, Any], name: str) -> None:
     """Print a report as a table."""
     table = Table(title=f"{name} on {report['windows']:,} windows of the split {report['split']}")
     table.add_column("", no_wrap=True)
-    headings = ("windows", "class-mean accuracy", "mIoU", *(f"IoU {label}" for label in LABELS), "pixel accuracy")
+    headings = (
+        "windows",
+        "class-mean accuracy",
+        "mIoU",
+        *(f"IoU {label}" for label in report["labels"]),
+        "pixel accuracy",
+    )
     for heading in headings:
         table.add_column(heading, justify="right")
     for title, part in (("model", report), ("energy detector", report["energy_detector"])):
@@ -178,9 +238,15 @@ def show(report: dict[str, Any], name: str) -> None:
     console = Console()
     console.print(table)
     for title, part in ((name, report), ("energy detector", report["energy_detector"])):
-        share = part["noise_only"]["signal_share"]
+        share, named = part["noise_only"]["signal_share"], part["other_only"]["named_share"]
         if share is not None:
             console.print(f"{title}: {share:.4%} of noise-only pixels labelled as signal")
+        if named is not None:
+            console.print(f"{title}: {named:.4%} of the pixels of windows with other signals only get a class's name")
+    for title, part in report["calibration"].items():
+        error = part["expected_calibration_error"]
+        if error is not None:
+            console.print(f"{name}: expected calibration error of {title.replace('_', ' ')} {error:.2%}")
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:

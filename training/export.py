@@ -26,7 +26,7 @@ from rfvit_rt.vit import ActivityClassifier, ActivityProbabilities, Probabilitie
 from training import checkpoint
 from training.batches import read
 from training.command import run
-from training.datasets import LABELS, Windows, open_windows
+from training.datasets import Windows, open_windows
 
 INPUTS = ("pictures", "bin_widths")
 OUTPUT = "probabilities"
@@ -54,7 +54,7 @@ def main(
     contract = ModelContract(
         name=name or out.stem,
         task="segmentation",
-        labels=LABELS,
+        labels=source.labels,
         spec=source.spec,
         golden=make_golden(segmenter, picture, bin_width, source.spec),
         provenance=provenance(source),
@@ -112,7 +112,7 @@ def load_rounded(network: Segmenter | ActivityClassifier, source: checkpoint.Che
 
 def varied_window(windows: Windows) -> tuple[NDArray[np.float32], float]:
     """Picture and bin width of the first window that has every label, or most of them."""
-    variety = [len(np.unique(mask[mask < len(LABELS)])) for mask in windows.masks[:512]]
+    variety = [len(np.unique(mask[mask < len(windows.labels)])) for mask in windows.masks[:512]]
     batch = read(windows, np.array([int(np.argmax(variety))]))
     return batch.pictures[0].numpy(), float(batch.bin_widths[0])
 

@@ -9,40 +9,78 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rfvit_rt.errors import ModelError
+from rfvit_rt.errors import ModelError, RecordingError
 from rfvit_rt.vit import Segmenter
 from training import checkpoint, curves
-from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec, training_batches
+from training.accelerator import Accelerator, choose_workers
+from training.activity.train import main as train_activity
+from training.adapt import adapt
+from training.batches import Batch, Part, evaluation_batches, read_spec, training_batches
+from training.calibration import fit_temperature, fold_temperature
 from training.command import progress_bar, run
-from training.config import FinetuneRecipe, read_recipe
-from training.datasets import IGNORED, LABELS, Windows, open_windows
+from training.config import FinetuneRecipe, RecipeError, read_recipe
+from training.datasets import Windows, open_windows
+from training.losses import class_weights, segmentation_loss
 from training.metrics import confusion, figures
 from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
+from training.prepare import labelled_folder
+from training.processes import Processes
 
 
 def main(
     config: Annotated[Path, typer.Option(help="Recipe, a TOML file.")],
-    data: Annotated[Path, typer.Option(help="Folder with the splits train and validation.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Labelled data: a folder of scenes with the splits train and validation; or SigMF recordings with "
+            "annotations, explained by the recipe's section annotations; or folders images and labels of PNG pairs."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from; from scratch where not given.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Wall time of the run; overrides the recipe.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the run; overrides the recipe.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    task: Annotated[
+        str, typer.Option(help="segmentation; or activity: captures of CSI, as training.activity.train explains.")
+    ] = "segmentation",
 ) -> None:
-    """Train the segmenter; the best weights on the validation split are kept beside the last."""
+    """Train the segmenter; the best weights on the validation split are kept beside the last, and calibrated.
+
+    Under torchrun, on several GPUs or parts of a CPU.
+    """
+    if task == "activity":
+        if resume or max_minutes is not None:
+            raise RecipeError(
+                "runs of --task activity are short: they have neither --resume nor --max-minutes; use --steps"
+            )
+        train_activity(config, data, out, init=init, steps=steps)
+        return
+    if task != "segmentation":
+        raise RecipeError(f"there is no task '{task}'; choose segmentation or activity")
     recipe = read_recipe(config, FinetuneRecipe).for_run(steps, max_minutes)
+    with Processes(recipe.optimisation) as processes:
+        if not resume:
+            checkpoint.refuse_existing(out)
+        folder = processes.in_turn(lambda: labelled_folder(data, out, recipe, processes.say))
+        finetune(recipe, folder, out, init, resume, processes)
+
+
+def finetune(
+    recipe: FinetuneRecipe, data: Path, out: Path, init: Path | None, resume: bool, processes: Processes
+) -> None:
+    """Train on the splits in `data`, from the start or from the last checkpoint in `out`."""
     options = recipe.optimisation
     torch.manual_seed(recipe.seed)
-    workers = Workers(options.threads)
+    workers = choose_workers(options, processes)
 
-    train, validation = open_windows(data / "train"), open_windows(data / "validation")
+    train, validation = open_labelled(data)
     spec = read_spec(data / "train", train)
-    vit = recipe.model.config(spec.n_steps, spec.n_bins, len(LABELS))
+    vit = recipe.model.config(spec.n_steps, spec.n_bins, len(train.labels))
     weights = class_weights(train, recipe.loss.class_weights)
     model = Segmenter(vit)
     provenance: dict[str, Any] = {
@@ -53,23 +91,24 @@ def main(
         "pretrained": None,
     }
     if init is not None and not resume:
-        provenance["pretrained"] = start_from(model, init)
-    if recipe.freeze_encoder:
-        model.encoder.requires_grad_(False)
+        provenance["pretrained"] = start_from(model, init, train.labels)
+    mean = WeightMean(model.to(workers.device), options.ema_decay)
+    adapt(model.encoder, recipe.adapt)
+    model.to(workers.device)
+    weights = weights.to(workers.device)
     optimiser = make_optimiser(model, vit.depth, options)
-    mean = WeightMean(model, options.ema_decay)
     first_step, budget, best = 0, Budget(options), -1.0
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
+        checkpoint.check_windows(before, len(train), out / checkpoint.LAST)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimiser(optimiser, before.optimiser)
         first_step, budget, best = before.step, Budget(options, before.elapsed), before.best
         provenance["pretrained"] = before.provenance["pretrained"]
-        curves.truncate(out, first_step)
-    else:
-        checkpoint.refuse_existing(out)
+        if processes.first:
+            curves.truncate(out, first_step)
 
     def state(step: int) -> checkpoint.Checkpoint:
         return checkpoint.Checkpoint(
@@ -84,33 +123,48 @@ def main(
             elapsed=budget.elapsed,
             best=best,
             provenance=provenance | {"steps": step, "minutes": round(budget.elapsed / 60, 1)},
+            labels=train.labels,
         )
 
     def loss(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
-        logits = model(pictures, bin_widths)
-        entropy = F.cross_entropy(logits, masks, weights, ignore_index=IGNORED)
-        return entropy + recipe.loss.dice * dice_loss(logits, masks) if recipe.loss.dice else entropy
+        return segmentation_loss(model(pictures, bin_widths).float(), masks, weights, recipe.loss)
 
     step, losses = first_step, []
-    finished = budget.progress(step) >= 1
-    batches = training_batches(train, spec, recipe.augmentation, options.batch_size, recipe.seed, first_step)
-    typer.echo(f"finetuning {sum(p.numel() for p in model.parameters()):,} parameters on {len(train):,} windows")
-    with progress_bar() as bar:
+    progress = processes.agree(budget.progress(step))
+    batches = training_batches(
+        [Part(train)],
+        spec,
+        recipe.augmentation,
+        options.batch_size,
+        recipe.seed,
+        first_step,
+        own=processes.own,
+        threads=workers.loaders,
+        pin=workers.device.type == "cuda",
+    )
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    processes.say(f"finetuning {learning:,} of {total:,} parameters on {len(train):,} windows")
+    bar = progress_bar()
+    bar.disable = not processes.first
+    with bar:
         task = bar.add_task("finetune", total=1.0)
         try:
-            while not finished:
+            while progress < 1:
                 batch = next(batches)
-                losses.append(workers.gradients(model, loss, batch.pictures, batch.bin_widths, batch.masks))
-                rate = update(model, optimiser, budget.progress(step), options)
+                value = workers.gradients(model, loss, batch.pictures, batch.bin_widths, batch.masks)
+                losses.append(processes.average(model, value))
+                rate = update(model, optimiser, progress, options)
                 step += 1
                 mean.update(model, step)
-                finished = budget.progress(step) >= 1
-                bar.update(task, completed=budget.progress(step), description=f"step {step} loss {losses[-1]:.4f}")
+                progress = processes.agree(budget.progress(step))
+                bar.update(task, completed=progress, description=f"step {step} loss {losses[-1]:.4f}")
                 if step % options.log_every == 0:
                     entry = {"step": step, "loss": sum(losses) / len(losses), "rate": rate}
-                    curves.append(out, entry | {"elapsed": round(budget.elapsed, 1)})
                     losses.clear()
-                if step % recipe.validate_every == 0 or finished:
+                    if processes.first:
+                        curves.append(out, entry | {"elapsed": round(budget.elapsed, 1)})
+                if processes.first and (step % recipe.validate_every == 0 or progress >= 1):
                     scores = validate(mean.model, validation, recipe.validation_windows, workers)
                     curves.append(out, {"step": step} | scores)
                     bar.console.print(summary(step, scores))
@@ -119,40 +173,50 @@ def main(
                         checkpoint.save(
                             dataclasses.replace(state(step), weights={}, optimiser={}), out / checkpoint.BEST
                         )
-                if step % options.checkpoint_every == 0 or finished:
+                if processes.first and (step % options.checkpoint_every == 0 or progress >= 1):
                     checkpoint.save(state(step), out / checkpoint.LAST)
                     curves.draw(out)
         except KeyboardInterrupt:
-            checkpoint.save(state(step), out / checkpoint.LAST)
-            typer.echo(f"stopped after {step} updates; go on with --resume", err=True)
+            if processes.first:
+                checkpoint.save(state(step), out / checkpoint.LAST)
+            processes.say(f"stopped after {step} updates; go on with --resume", err=True)
             raise typer.Exit(130) from None
-    typer.echo(f"{step} updates in {budget.elapsed / 60:.1f} minutes; best mIoU {best:.3f}: {out / checkpoint.BEST}")
+    if processes.first:
+        temperature = calibrate(out / checkpoint.BEST, validation, recipe.validation_windows, workers)
+        typer.echo(f"confidences of the best weights are calibrated: logits divided by {temperature:.3f}")
+    processes.say(f"{step} updates in {budget.elapsed / 60:.1f} minutes; best mIoU {best:.3f}: {out / checkpoint.BEST}")
+    split = "" if (data / "test").is_dir() else " --split validation"
+    processes.say(
+        f"measure it: python -m training.evaluate --model {out / checkpoint.BEST} --data {data}{split} --out …"
+    )
 
 
-def class_weights(windows: Windows, given: list[float] | None) -> Tensor:
-    """Weight of each label: as given, or one over the square root of its share, scaled to a mean of 1 over pixels.
+def open_labelled(data: Path) -> tuple[Windows, Windows]:
+    """Open the splits train and validation.
 
     Raises
     ------
-    ModelError
-        If the number given is not that of the labels.
+    RecordingError
+        If one is missing, they differ in their labels, or no pixel to validate on has a label.
     """
-    if given is not None:
-        if len(given) != len(LABELS):
-            raise ModelError(
-                f"[loss] class_weights has {len(given)} numbers; {len(LABELS)} are needed: {', '.join(LABELS)}"
-            )
-        return torch.tensor(given)
-    masks = windows.masks[evaluation_indices(len(windows), 512)]
-    share = np.array([np.count_nonzero(masks == label) for label in range(len(LABELS))], np.float64)
-    # A label that hardly occurs must not drown the others.
-    share = np.maximum(share / max(1.0, share.sum()), 1e-3)
-    weights = 1 / np.sqrt(share)
-    return torch.from_numpy(weights / np.sum(share * weights)).float()
+    train, validation = open_windows(data / "train"), open_windows(data / "validation")
+    if train.labels != validation.labels or len(train.labels) < 2:
+        raise RecordingError(
+            f"{data}: the labels to train on are {', '.join(train.labels)}, those to validate on "
+            f"{', '.join(validation.labels)}; two or more are needed, the same in both splits"
+        )
+    if not any((mask < len(validation.labels)).any() for mask in validation.masks):
+        raise RecordingError(f"no pixel of {data / 'validation'} has a label; there is nothing to choose weights by")
+    return train, validation
 
 
-def start_from(model: Segmenter, path: Path) -> dict[str, Any]:
-    """Load a pretrained encoder, or a whole segmenter that was finetuned before; return how it came to be.
+def start_from(model: Segmenter, path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
+    """Load a pretrained encoder, and the head too where it was finetuned for the same labels.
+
+    Returns
+    -------
+    dict
+        How the weights came to be.
 
     Raises
     ------
@@ -160,39 +224,46 @@ def start_from(model: Segmenter, path: Path) -> dict[str, Any]:
         If the checkpoint is of another geometry.
     """
     source = checkpoint.load(path)
-    if source.vit != model.config:
+    if dataclasses.replace(source.vit, n_classes=model.config.n_classes) != model.config:
         raise ModelError(f"{path} holds {source.vit}, the recipe asks for {model.config}; make [model] equal in both")
+    prefixes = ("encoder.", "head.") if source.labels == labels else ("encoder.",)
     known = model.state_dict()
-    model.load_state_dict(known | {name: value for name, value in source.mean.items() if name in known})
+    loaded = {name: value for name, value in source.mean.items() if name in known and name.startswith(prefixes)}
+    model.load_state_dict(known | loaded)
+    if source.kind == "finetune" and len(prefixes) == 1:
+        typer.echo(f"{path} was finetuned for {', '.join(source.labels)}: its encoder is used, its head is not")
     return {"kind": source.kind, "recipe": source.recipe} | source.provenance
 
 
-def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """One minus the soft Dice coefficient, a mean over classes (Milletari et al. 2016, eq. 4, without squares).
-
-    Parameters
-    ----------
-    logits : (batch, class, n_steps, n_bins) float32
-    masks : (batch, n_steps, n_bins) int64
-    """
-    counted = (masks != IGNORED)[:, None]
-    probabilities = logits.softmax(dim=1) * counted
-    classes = torch.arange(logits.shape[1])[None, :, None, None]
-    true = (masks[:, None] == classes).float()
-    overlap = (probabilities * true).sum(dim=(0, 2, 3))
-    size = probabilities.sum(dim=(0, 2, 3)) + true.sum(dim=(0, 2, 3))
-    return 1 - ((2 * overlap + 1) / (size + 1)).mean()
-
-
-def validate(model: nn.Module, windows: Windows, limit: int, workers: Workers) -> dict[str, Any]:
+def validate(model: nn.Module, windows: Windows, limit: int, workers: Workers | Accelerator) -> dict[str, Any]:
     """Figures on at most `limit` windows."""
+    count = len(windows.labels)
 
     def matrix(item: tuple[slice, Batch]) -> NDArray[np.int64]:
-        _, batch = item
+        batch = item[1].to(workers.device)
         logits = model(batch.pictures, batch.bin_widths)
-        return confusion(batch.masks.numpy(), logits.argmax(dim=1).numpy(), len(LABELS))
+        return confusion(item[1].masks.numpy(), logits.argmax(dim=1).cpu().numpy(), count)
 
-    return figures(np.sum(list(workers.map(matrix, evaluation_batches(windows, 4, limit))), axis=0), LABELS)
+    matrices = list(workers.map(matrix, evaluation_batches(windows, 4, limit)))
+    return figures(np.sum(matrices, axis=0), windows.labels)
+
+
+def calibrate(path: Path, windows: Windows, limit: int, workers: Workers | Accelerator) -> float:
+    """Fit a temperature for the weights in a checkpoint, fold it into them, and note it; once.
+
+    The head's last layer then gives calibrated logits, and whatever is made of the checkpoint says what it should.
+    """
+    source = checkpoint.load(path)
+    if "temperature" in source.provenance:
+        return float(source.provenance["temperature"])
+    model = Segmenter(source.vit)
+    model.load_state_dict(source.mean)
+    model.to(workers.device).eval()
+    temperature = fit_temperature(model, windows, limit, workers)
+    fold_temperature(model, temperature)
+    provenance = source.provenance | {"temperature": round(temperature, 4)}
+    checkpoint.save(dataclasses.replace(source, mean=model.state_dict(), provenance=provenance), path)
+    return temperature
 
 
 def summary(step: int, scores: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from training.adapt import effective_weights
 from training.config import Optimisation
 
 Item = TypeVar("Item")
@@ -68,10 +69,23 @@ class Workers:
     ----------
     threads : int
         Number of threads; 0 for one a core. Torch itself is left with one.
+    bf16 : bool
+        Whether matrix products run in bfloat16; pays on processors that have instructions for it.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where the model and its batches belong.
+    loaders : int
+        Threads that should make batches meanwhile.
     """
 
-    def __init__(self, threads: int) -> None:
+    device = torch.device("cpu")
+    loaders = 1
+
+    def __init__(self, threads: int, bf16: bool = False) -> None:
         self.count = threads or os.cpu_count() or 1
+        self._bf16 = bf16
         _use_one_core()
         self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_core)
 
@@ -95,7 +109,8 @@ class Workers:
         parts = zip(*(tensor.split(-(-size // self.count)) for tensor in batch), strict=True)
 
         def work(part: tuple[Tensor, ...]) -> tuple[float, list[Tensor]]:
-            value = loss(*part) * (len(part[0]) / size)
+            with self._autocast():
+                value = loss(*part) * (len(part[0]) / size)
             return value.item(), list(torch.autograd.grad(value, learning))
 
         (total, sums), *others = self._pool.map(work, parts)
@@ -108,7 +123,15 @@ class Workers:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply a function to all items, without gradients; results are in order."""
-        return self._pool.map(torch.no_grad()(function), items)
+
+        def work(item: Item) -> Result:
+            with torch.no_grad(), self._autocast():
+                return function(item)
+
+        return self._pool.map(work, items)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._bf16)
 
 
 def _use_one_core() -> None:
@@ -139,13 +162,15 @@ class WeightMean:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False)
+        self._mean = dict(self.model.named_parameters())
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after `step` updates."""
+        """Take in the weights after `step` updates; those of adapters as part of the weights that they add to."""
         # A mean that is younger than its horizon would remember the random start.
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        now = effective_weights(model)
+        torch._foreach_lerp_(list(self._mean.values()), [now[name] for name in self._mean], 1 - decay)
 
 
 class Budget:

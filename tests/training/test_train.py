@@ -21,7 +21,9 @@ from rfvit_rt.vit import Segmenter, VitConfig
 from training import checkpoint, curves, finetune, pretrain
 from training.batches import (
     Batch,
+    Part,
     augment,
+    drawn,
     evaluation_batches,
     evaluation_indices,
     indices,
@@ -31,11 +33,13 @@ from training.batches import (
 )
 from training.config import Augmentation, FinetuneRecipe, Optimisation, PretrainRecipe, RecipeError, read_recipe
 from training.datasets import IGNORED, LABELS, open_windows
-from training.evaluate import energy_detector, measure
+from training.evaluate import Predicted, energy_detector, measure
+from training.losses import class_weights, dice_loss
 from training.metrics import confusion, figures
 from training.optimisation import Budget, WeightMean, Workers, make_optimiser, rate_factor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "training" / "configs"
 SPEC = SpectrogramSpec(n_steps=64, n_bins=64, tile_overlap=16)
 UNCHANGED = Augmentation(mirror=False, level_db=0, noise_db=0, truncate=0)
 
@@ -44,7 +48,9 @@ UNCHANGED = Augmentation(mirror=False, level_db=0, noise_db=0, truncate=0)
 
 
 @pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "training" / "configs").glob("*.toml")), ids=lambda path: path.stem
+    "path",
+    [path for kind in ("pretrain", "finetune") for path in sorted(CONFIGS.glob(f"{kind}_*.toml"))],
+    ids=lambda path: path.stem,
 )
 def test_shipped_recipes_are_valid(path: Path) -> None:
     kind: type[Any] = PretrainRecipe if path.stem.startswith("pretrain") else FinetuneRecipe
@@ -54,7 +60,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sead = 1", "unknown sead; known are seed, freeze_encoder"),
+        ("sead = 1", "unknown sead; known are seed, validate_every"),
         ("[optimisation]\nrate = 1.0", r"unknown rate in \[optimisation\]; known are steps, max_minutes"),
         ("[optimisation]\nsteps = 'many'", "steps"),
         ("[optimisation]\nsteps = 0", "must be positive"),
@@ -88,18 +94,36 @@ def test_whole_numbers_are_fine_as_floats_and_limits_are_overridden(tmp_path: Pa
 
 
 def test_every_epoch_has_every_window_once_in_an_order_of_its_own() -> None:
-    drawn = np.concatenate([indices(10, 4, seed=5, step=step) for step in range(5)])
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert drawn[:10].tolist() != drawn[10:].tolist()
-    assert indices(10, 4, seed=6, step=0).tolist() != drawn[:4].tolist()
+    order = np.concatenate([indices(10, 4 * step, 4 * step + 4, seed=5) for step in range(5)])
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert order[:10].tolist() != order[10:].tolist()
+    assert indices(10, 0, 4, seed=6).tolist() != order[:4].tolist()
 
 
 def test_batches_depend_on_seed_and_step_alone(scenes: Path) -> None:
-    windows = open_windows(scenes / "train")
-    whole = list(itertools.islice(training_batches(windows, SPEC, Augmentation(), 8, 1), 4))
-    later = next(training_batches(windows, SPEC, Augmentation(), 8, 1, first_step=3))
+    parts = [Part(open_windows(scenes / "train"))]
+    whole = list(itertools.islice(training_batches(parts, SPEC, Augmentation(), 8, 1), 4))
+    later = next(training_batches(parts, SPEC, Augmentation(), 8, 1, first_step=3, threads=3))
     assert torch.equal(whole[3].pictures, later.pictures)
     assert torch.equal(whole[3].masks, later.masks)
+
+
+def test_processes_share_a_batch_out(scenes: Path) -> None:
+    parts = [Part(open_windows(scenes / "train"))]
+    whole = next(training_batches(parts, SPEC, Augmentation(), 8, 1))
+    shares = [next(training_batches(parts, SPEC, Augmentation(), 8, 1, own=own)) for own in (slice(0, 4), slice(4, 8))]
+    assert torch.equal(torch.cat([share.pictures for share in shares]), whole.pictures)
+    assert torch.equal(torch.cat([share.bin_widths for share in shares]), whole.bin_widths)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.07])
+def test_parts_have_exactly_their_share(scenes: Path, share: float) -> None:
+    parts = [Part(open_windows(scenes / "train"), 1 - share), Part(open_windows(scenes / "test"), share)]
+    steps = [drawn(parts, 8, 1, step) for step in range(100)]
+    assert {len(chosen) for chosen in steps} == {8}
+    places = [index for chosen in steps for part, index in chosen if part == 1]
+    assert len(places) == round(800 * share)
+    assert len(set(places[:24])) == min(24, len(places))  # an epoch of the second part has no window twice
 
 
 def test_evaluation_takes_every_window_once_or_some_drawn_by_chance(scenes: Path) -> None:
@@ -115,54 +139,64 @@ def test_evaluation_takes_every_window_once_or_some_drawn_by_chance(scenes: Path
 
 
 @pytest.fixture
-def batch() -> Batch:
-    """A picture that says in every pixel what its mask does, so that both must move together."""
-    masks = np.random.default_rng(1).integers(0, 3, (40, 64, 64))
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    """40 pictures that say in every pixel what their masks do, so that both must move together."""
+    masks = np.random.default_rng(1).integers(0, 3, (40, 64, 64)).astype(np.uint8)
     masks[0, 50:] = IGNORED
-    pictures = np.where(masks == IGNORED, 0, masks).astype(np.float32)
-    return Batch(torch.from_numpy(pictures), torch.zeros(40), torch.from_numpy(masks))
+    return np.where(masks == IGNORED, 0, masks).astype(np.float16), masks
 
 
-def test_mirroring_moves_picture_and_mask_together(batch: Batch) -> None:
-    changed = augment(batch, SPEC, dataclasses.replace(UNCHANGED, mirror=True), np.random.default_rng(0))
-    counted = changed.masks != IGNORED
-    assert torch.equal(changed.pictures[counted], changed.masks[counted].float())
-    mirrored = [bool((after == before.flip(1)).all()) for after, before in zip(changed.masks, batch.masks, strict=True)]
-    kept = [bool((after == before).all()) for after, before in zip(changed.masks, batch.masks, strict=True)]
+def augmented(pictures: np.ndarray, masks: np.ndarray, settings: Augmentation) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    changed = [augment(*pair, SPEC, settings, rng) for pair in zip(pictures, masks, strict=True)]
+    return np.stack([picture for picture, _ in changed]), np.stack([mask for _, mask in changed])
+
+
+def test_mirroring_moves_picture_and_mask_together(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    pictures, masks = augmented(*pairs, dataclasses.replace(UNCHANGED, mirror=True))
+    np.testing.assert_array_equal(pictures[masks != IGNORED], masks[masks != IGNORED])
+    mirrored = [bool((after == before[:, ::-1]).all()) for after, before in zip(masks, pairs[1], strict=True)]
+    kept = [bool((after == before).all()) for after, before in zip(masks, pairs[1], strict=True)]
     assert 10 < sum(mirrored) < 30
     assert sum(mirrored) + sum(kept) == 40
 
 
-def test_level_and_noise_have_their_size_and_leave_missing_steps_silent(batch: Batch) -> None:
-    quiet = Batch(torch.zeros_like(batch.pictures), batch.bin_widths, batch.masks)
+def test_level_and_noise_have_their_size_and_leave_missing_steps_silent(pairs: tuple[np.ndarray, np.ndarray]) -> None:
     settings = dataclasses.replace(UNCHANGED, level_db=2.0, noise_db=0.5)
-    changed = augment(quiet, SPEC, settings, np.random.default_rng(0))
-    levels = changed.pictures[1:].mean(dim=(1, 2)) * SPEC.db_scale
-    assert 1.5 < levels.abs().max() <= 2.05
-    assert (changed.pictures[1:] - changed.pictures[1:].mean(dim=(1, 2), keepdim=True)).std() == pytest.approx(
-        0.5 / SPEC.db_scale, rel=0.05
-    )
-    assert not changed.pictures[0, 50:].any()
-    assert torch.equal(changed.masks, batch.masks)
+    pictures, masks = augmented(np.zeros_like(pairs[0]), pairs[1], settings)
+    levels = pictures[1:].mean(axis=(1, 2), keepdims=True)
+    assert 1.5 < np.abs(levels * SPEC.db_scale).max() <= 2.05
+    assert (pictures[1:] - levels).std() == pytest.approx(0.5 / SPEC.db_scale, rel=0.05)
+    assert not pictures[0, 50:].any()
+    np.testing.assert_array_equal(masks, pairs[1])
 
 
-def test_truncation_fills_with_what_the_runtime_fills_with(batch: Batch) -> None:
-    loud = Batch(batch.pictures + 1, batch.bin_widths, batch.masks)
-    changed = augment(loud, SPEC, dataclasses.replace(UNCHANGED, truncate=0.5), np.random.default_rng(0))
-    lengths = (changed.pictures != 0).all(dim=2).sum(dim=1)
+def test_truncation_fills_with_what_the_runtime_fills_with(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    pictures, masks = augmented(pairs[0] + 1, pairs[1], dataclasses.replace(UNCHANGED, truncate=0.5))
+    lengths = (pictures != 0).all(axis=2).sum(axis=1)
     assert 10 < (lengths < 64).sum() < 32
-    for picture, mask, length in zip(changed.pictures, changed.masks, lengths.tolist(), strict=True):
+    for picture, mask, length in zip(pictures[1:], masks[1:], lengths[1:], strict=True):
         assert length >= 1
         assert not picture[length:].any()
         assert (mask[length:] == IGNORED).all()
         assert (mask[:length] != IGNORED).all()
 
 
-def test_augmenting_leaves_its_input_alone(batch: Batch) -> None:
-    before = batch.pictures.clone(), batch.masks.clone()
-    augment(batch, SPEC, dataclasses.replace(Augmentation(), mirror=False), np.random.default_rng(0))
-    assert torch.equal(batch.pictures, before[0])
-    assert torch.equal(batch.masks, before[1])
+def test_unknown_signals_stay_visible_and_only_missing_steps_are_silenced() -> None:
+    picture, mask = np.full((64, 64), 1.0, np.float16), np.full((64, 64), IGNORED, np.uint8)
+    picture[50:] = 0
+    changed, _ = augment(picture, mask, SPEC, dataclasses.replace(UNCHANGED, level_db=2.0), np.random.default_rng(0))
+    assert (changed[:50] > 0.5).all()
+    assert not changed[50:].any()
+    batch = Batch(torch.from_numpy(changed)[None], torch.zeros(1), torch.from_numpy(mask)[None])
+    assert batch.missing.any(dim=2)[0].tolist() == [False] * 50 + [True] * 14
+
+
+def test_augmenting_leaves_its_input_alone(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    before = pairs[0].copy(), pairs[1].copy()
+    augmented(*pairs, Augmentation())
+    np.testing.assert_array_equal(pairs[0], before[0])
+    np.testing.assert_array_equal(pairs[1], before[1])
 
 
 def test_the_spec_comes_from_the_scenes(scenes: Path, tmp_path: Path) -> None:
@@ -261,24 +295,24 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
 def test_dice_is_zero_when_right_and_near_one_when_wrong() -> None:
     masks = torch.randint(0, 3, (2, 16, 16), generator=torch.Generator().manual_seed(0))
     right = 50.0 * torch.nn.functional.one_hot(masks, 3).permute(0, 3, 1, 2).float()
-    assert finetune.dice_loss(right, masks) == pytest.approx(0, abs=1e-5)
-    assert finetune.dice_loss(right.roll(1, dims=1), masks) > 0.98
+    assert dice_loss(right, masks) == pytest.approx(0, abs=1e-5)
+    assert dice_loss(right.roll(1, dims=1), masks) > 0.98
     ignored = torch.full_like(masks, IGNORED)
     ignored[:, :4] = masks[:, :4]
     wrong_elsewhere = torch.where((ignored == IGNORED)[:, None], right.roll(1, dims=1), right)
-    assert finetune.dice_loss(wrong_elsewhere, ignored) == pytest.approx(0, abs=1e-5)
+    assert dice_loss(wrong_elsewhere, ignored) == pytest.approx(0, abs=1e-5)
 
 
 def test_class_weights_are_one_over_the_root_of_the_share(scenes: Path) -> None:
     windows = open_windows(scenes / "train")
-    weights = finetune.class_weights(windows, None).numpy()
+    weights = class_weights(windows, None).numpy()
     counts = np.bincount(windows.masks[windows.masks != IGNORED].ravel(), minlength=3)
     share = counts / counts.sum()
     np.testing.assert_allclose(weights * np.sqrt(share), (weights * np.sqrt(share)).mean(), rtol=1e-5)
     assert np.sum(weights * share) == pytest.approx(1)
-    assert finetune.class_weights(windows, [1.0, 2.0, 3.0]).tolist() == [1, 2, 3]
+    assert class_weights(windows, [1.0, 2.0, 3.0]).tolist() == [1, 2, 3]
     with pytest.raises(ModelError, match="2 numbers"):
-        finetune.class_weights(windows, [1.0, 2.0])
+        class_weights(windows, [1.0, 2.0])
 
 
 def test_figures_match_their_definitions() -> None:
@@ -308,7 +342,7 @@ def test_classes_that_do_not_occur_are_left_out_of_means() -> None:
 
 def test_measuring_splits_by_snr_and_noise(scenes: Path) -> None:
     windows = open_windows(scenes / "test")
-    report = measure(windows, lambda batch: np.ones(batch.masks.shape, np.int64), 5)
+    report = measure(windows, lambda batch: Predicted(np.ones(batch.masks.shape, np.int64)), 5)
     assert sum(entry["windows"] for entry in report["by_snr_db"].values()) == int(np.sum(~np.isnan(windows.snr_db)))
     for level, entry in report["by_snr_db"].items():
         chosen = windows.masks[windows.snr_db == float(level)]
@@ -337,7 +371,7 @@ def test_pretraining_leaves_a_checkpoint_a_log_and_curves(pretrained: Path) -> N
     saved = checkpoint.load(pretrained / checkpoint.LAST)
     assert (saved.kind, saved.step, saved.spec) == ("pretrain", 10, SPEC)
     assert saved.provenance["train_windows"] == 48
-    entries = curves.entries_of(pretrained)
+    entries = [entry for entry in curves.entries_of(pretrained) if "loss" in entry]
     assert [entry["step"] for entry in entries] == [2, 4, 6, 8, 10]
     assert entries[-1]["loss"] < entries[0]["loss"]
     assert (pretrained / curves.CURVES).read_bytes().startswith(b"\x89PNG")
@@ -351,7 +385,7 @@ def test_finetuning_starts_from_the_pretrained_encoder_and_learns(pretrained: Pa
     assert best.provenance["pretrained"]["kind"] == "pretrain"
     assert best.optimiser == {}
     model = Segmenter(best.vit)
-    finetune.start_from(model, pretrained / checkpoint.LAST)
+    finetune.start_from(model, pretrained / checkpoint.LAST, LABELS)
     for name, value in checkpoint.load(pretrained / checkpoint.LAST).mean.items():
         if name.startswith("encoder."):
             assert torch.equal(model.state_dict()[name], value)
@@ -360,20 +394,22 @@ def test_finetuning_starts_from_the_pretrained_encoder_and_learns(pretrained: Pa
 def test_a_whole_segmenter_can_be_trained_on(finetuned: Path) -> None:
     best = checkpoint.load(finetuned / checkpoint.BEST)
     model = Segmenter(best.vit)
-    finetune.start_from(model, finetuned / checkpoint.BEST)
+    finetune.start_from(model, finetuned / checkpoint.BEST, LABELS)
     assert all(torch.equal(value, best.mean[name]) for name, value in model.state_dict().items())
 
 
 def test_another_geometry_is_refused(finetuned: Path) -> None:
     with pytest.raises(ModelError, match=r"make \[model\] equal"):
-        finetune.start_from(Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3)), finetuned / checkpoint.BEST)
+        finetune.start_from(
+            Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3)), finetuned / checkpoint.BEST, LABELS
+        )
 
 
 def test_a_frozen_encoder_stays_as_it_was(
     scenes: Path, pretrained: Path, recipes: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe = tmp_path / "frozen.toml"
-    recipe.write_text("freeze_encoder = true\n" + recipes["finetune"].read_text())
+    recipe.write_text(recipes["finetune"].read_text() + '[adapt]\nmode = "frozen"\n')
     finetune.main(config=recipe, data=scenes, out=tmp_path / "run", init=pretrained / checkpoint.LAST, steps=3)
     before, after = checkpoint.load(pretrained / checkpoint.LAST), checkpoint.load(tmp_path / "run" / checkpoint.LAST)
     for name, value in after.weights.items():
@@ -389,8 +425,8 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     script = {"pretrain": pretrain, "finetune": finetune}[kind]
     script.main(config=recipes[kind], data=scenes, out=tmp_path / "whole", steps=6)
 
-    def interrupted(*arguments: Any) -> Iterator[Batch]:
-        yield from itertools.islice(training_batches(*arguments), 3)
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[Batch]:
+        yield from itertools.islice(training_batches(*arguments, **options), 3)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -470,7 +506,7 @@ def test_reading_gives_the_types_that_the_network_takes(scenes: Path) -> None:
     assert (batch.pictures.dtype, batch.bin_widths.dtype, batch.masks.dtype) == (
         torch.float32,
         torch.float32,
-        torch.int64,
+        torch.uint8,
     )
 
 

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Confidences against what they claim: the error by its definition, the temperature found again, abstaining."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rfvit_rt.contract import read_model
+from rfvit_rt.errors import ModelError
+from rfvit_rt.vit import Segmenter, VitConfig
+from training import checkpoint, evaluate, export, finetune
+from training.calibration import BINS, Reliability, fit_temperature, fold_temperature
+from training.datasets import IGNORED, Windows, open_windows
+from training.evaluate import Predicted, measure
+from training.optimisation import Workers
+
+CONFIG = VitConfig(64, 64, 3, width=24, depth=1, heads=3)
+
+
+def drawn(count: int = 50_000, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Confidences, and labels that are right less often than these say."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(1 / 3, 1, count).astype(np.float32)
+    return confidence, rng.random(count) < confidence**2
+
+
+def test_the_calibration_error_is_its_definition() -> None:
+    confidence, right = drawn()
+    counts = Reliability()
+    for part in np.array_split(np.arange(len(right)), 3):  # it adds up
+        counts.add(confidence[part], right[part])
+    expected = 0.0
+    for m in range(1, BINS + 1):
+        inside = (confidence > (m - 1) / BINS) & (confidence <= m / BINS)
+        if inside.any():
+            gap = right[inside].mean() - confidence[inside].mean(dtype=np.float64)
+            expected += inside.mean() * abs(gap)
+    assert expected > 0.1
+    assert counts.expected_calibration_error() == pytest.approx(expected, abs=1e-4)
+    curve = counts.curve()
+    assert sum(point["pixels"] for point in curve) == len(right)
+    assert all(point["accuracy"] < point["confidence"] for point in curve[1:-1])
+
+
+def test_honest_confidences_have_no_calibration_error() -> None:
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(0.4, 1, 200_000).astype(np.float32)
+    counts = Reliability()
+    counts.add(confidence, rng.random(200_000) < confidence)
+    error = counts.expected_calibration_error()
+    assert error is not None
+    assert error < 0.01
+
+
+def test_sure_and_right_is_perfect_and_nothing_at_all_has_no_figures() -> None:
+    counts = Reliability()
+    assert counts.expected_calibration_error() is None
+    assert counts.risk_coverage()[0] == {"threshold": 0.0, "coverage": None, "risk": None}
+    counts.add(np.ones(10, np.float32), np.ones(10, np.bool_))
+    assert counts.expected_calibration_error() == 0
+    assert counts.risk_coverage()[-1] == {"threshold": 0.99, "coverage": 1.0, "risk": 0.0}
+
+
+def test_abstaining_trades_coverage_for_risk() -> None:
+    confidence, right = drawn()
+    counts = Reliability()
+    counts.add(confidence, right)
+    rows = counts.risk_coverage()
+    for row in rows:
+        kept = confidence > row["threshold"]
+        assert row["coverage"] == pytest.approx(kept.mean(), abs=1e-4)
+        assert row["risk"] == pytest.approx(1 - right[kept].mean(), abs=1e-3)
+    assert rows[-1]["risk"] < rows[0]["risk"]
+
+
+class Overconfident(nn.Module):
+    """Logits three times as large as those that the labels were drawn with; they travel in the picture's values."""
+
+    def forward(self, pictures: torch.Tensor, bin_widths: torch.Tensor) -> torch.Tensor:
+        return 3 * torch.stack([torch.zeros_like(pictures), pictures, -pictures], dim=1)
+
+
+def test_the_temperature_is_found_again() -> None:
+    rng = np.random.default_rng(5)
+    pictures = rng.normal(0, 1.5, (8, 64, 64)).astype(np.float16)
+    logits = np.stack([np.zeros_like(pictures), pictures, -pictures], axis=-1).astype(np.float64)
+    scores = logits + rng.gumbel(size=logits.shape)  # the largest is drawn with the softmax's probability
+    masks = scores.argmax(axis=3).astype(np.uint8)
+    masks[:, :8] = IGNORED
+    windows = Windows(pictures, masks, np.zeros(8, np.float32), np.zeros(8, np.float32), np.arange(8))
+    temperature = fit_temperature(Overconfident(), windows, 8, Workers(1))  # type: ignore[arg-type]
+    assert temperature == pytest.approx(3.0, rel=0.05)
+    unknown = dataclasses.replace(windows, masks=np.full_like(masks, IGNORED))
+    assert fit_temperature(Overconfident(), unknown, 8, Workers(1)) == 1.0  # type: ignore[arg-type]
+
+
+def test_folding_divides_the_logits() -> None:
+    torch.manual_seed(0)
+    model = Segmenter(CONFIG)
+    with torch.no_grad():
+        model.head.classify.bias.normal_()
+        before = model(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1)), torch.zeros(1))
+        fold_temperature(model, 2.5)
+        after = model(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1)), torch.zeros(1))
+    torch.testing.assert_close(after * 2.5, before)
+
+
+def test_the_best_weights_are_calibrated_once_and_ship_like_that(finetuned: Path, scenes: Path, tmp_path: Path) -> None:
+    best = checkpoint.load(finetuned / checkpoint.BEST)
+    temperature = best.provenance["temperature"]
+    assert 0.1 < temperature < 10
+    last = checkpoint.load(finetuned / checkpoint.LAST)
+    if last.step == best.step:  # the last weights are the best, but for the temperature
+        torch.testing.assert_close(
+            best.mean["head.classify.weight"] * temperature, last.mean["head.classify.weight"], rtol=1e-3, atol=1e-6
+        )
+    path = tmp_path / "best.safetensors"
+    checkpoint.save(best, path)
+    validation = open_windows(scenes / "validation")
+    assert finetune.calibrate(path, validation, 16, Workers(1)) == temperature  # not twice
+    checkpoint.save(dataclasses.replace(best, provenance={}), path)
+    assert finetune.calibrate(path, validation, 16, Workers(1)) == pytest.approx(1.0, abs=0.02)
+    export.main(weights=finetuned / checkpoint.BEST, data=scenes, out=tmp_path / "model.onnx")
+    contract = read_model(tmp_path / "model.onnx").contract
+    assert contract.provenance["training"]["temperature"] == temperature
+
+
+# --- in the report
+
+
+def labelled(masks: list[NDArray[np.uint8]], labels: tuple[str, ...]) -> Windows:
+    count = len(masks)
+    pictures = np.zeros((count, 64, 64), np.float16)
+    nothing = np.full(count, np.nan, np.float32)
+    return Windows(pictures, np.stack(masks), np.zeros(count, np.float32), nothing, np.arange(count), labels)
+
+
+def test_noise_and_other_signals_are_reported_apart() -> None:
+    labels = ("background", "LTE", "other")
+    noise, other, both, unknown = (np.zeros((64, 64), np.uint8) for _ in range(4))
+    other[:8] = 2
+    both[:8], both[8:16] = 1, 2
+    unknown[:] = IGNORED
+    windows = labelled([noise, noise, other, both, unknown], labels)
+
+    def predict(_: object) -> Predicted:
+        guess = np.zeros((5, 64, 64), np.int64)
+        guess[0, :16] = 2  # a quarter of the first window of noise is called other
+        guess[2, :4] = 1  # half of the other signal is called LTE,
+        guess[2, 4:8] = 2
+        guess[2, 32:48] = 2  # and some of the noise beside it other, which is no name
+        return Predicted(guess, np.full((5, 64, 64), 0.8, np.float32))
+
+    report = measure(windows, predict, 5)
+    assert report["noise_only"] == {"windows": 2, "signal_share": 0.125}
+    assert report["other_only"] == {"windows": 1, "named_share": 0.0625}
+    assert report["calibration"]["all_pixels"]["reliability"][0]["pixels"] == 4 * 64 * 64
+    assert report["calibration"]["signal_pixels"]["reliability"][0]["pixels"] == (16 + 8 + 16) * 64
+    assert json.dumps(report, allow_nan=False)
+
+
+def test_the_report_has_the_calibration_and_its_picture(finetuned: Path, scenes: Path, tmp_path: Path) -> None:
+    evaluate.main(model=finetuned / checkpoint.BEST, data=scenes, out=tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["labels"] == ["background", "LTE", "NR"]
+    assert 0 <= report["calibration"]["all_pixels"]["expected_calibration_error"] < 0.2
+    assert "calibration" not in report["energy_detector"]  # it has no confidence
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_windows_with_other_labels_are_refused(finetuned: Path, scenes: Path, tmp_path: Path) -> None:
+    for split in ("validation", "test"):
+        (tmp_path / split).mkdir()
+        for path in (scenes / split).iterdir():
+            (tmp_path / split / path.name).symlink_to(path)
+        record = json.loads((scenes / split / "scenes.json").read_text()) | {"labels": ["background", "WLAN", "NR"]}
+        (tmp_path / split / "scenes.json").unlink()
+        (tmp_path / split / "scenes.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match="labelled background, WLAN, NR, the model knows background, LTE, NR"):
+        evaluate.main(model=finetuned / checkpoint.BEST, data=tmp_path, out=tmp_path / "report.json")

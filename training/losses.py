@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What finetuning minimises: weighted cross-entropy or focal loss of the pixels, and soft Dice of the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rfvit_rt.errors import ModelError
+from training.batches import evaluation_indices
+from training.config import Loss
+from training.datasets import IGNORED, Windows
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor, options: Loss) -> Tensor:
+    """Cross-entropy or focal loss, and Dice loss beside it, as the recipe says.
+
+    Parameters
+    ----------
+    logits : (batch, class, n_steps, n_bins) float32
+    masks : (batch, n_steps, n_bins) uint8
+    weights : (class,) float32
+    options : Loss
+    """
+    masks = masks.long()  # where the loss is computed: eight times smaller on the way there
+    loss = focal_loss(logits, masks, weights, options.focal)
+    return loss + options.dice * dice_loss(logits, masks) if options.dice else loss
+
+
+def focal_loss(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float) -> Tensor:
+    """Weighted mean of ``-(1 - p)^gamma log p`` over pixels (Lin et al. 2017, eq. 5); cross-entropy at a gamma of 0."""
+    negative_log = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")
+    counted = masks != IGNORED
+    weight = weights[masks.where(counted, 0)] * counted
+    if gamma:
+        missed = (1 - torch.exp(-negative_log)).clamp(min=1e-6)  # below a gamma of 1 the power's slope at 0 is infinite
+        negative_log = missed**gamma * negative_log
+    return (weight * negative_log).sum() / weight.sum().clamp(min=1e-6)  # a part of a batch may have no known pixel
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """One minus the soft Dice coefficient, a mean over classes (Milletari et al. 2016, eq. 4, without squares).
+
+    Parameters
+    ----------
+    logits : (batch, class, n_steps, n_bins) float32
+    masks : (batch, n_steps, n_bins) int64
+    """
+    counted = (masks != IGNORED)[:, None]
+    probabilities = logits.softmax(dim=1) * counted
+    classes = torch.arange(logits.shape[1], device=masks.device)[None, :, None, None]
+    true = (masks[:, None] == classes).float()
+    overlap = (probabilities * true).sum(dim=(0, 2, 3))
+    size = probabilities.sum(dim=(0, 2, 3)) + true.sum(dim=(0, 2, 3))
+    return 1 - ((2 * overlap + 1) / (size + 1)).mean()
+
+
+def class_weights(windows: Windows, given: list[float] | None) -> Tensor:
+    """Weight of each label: as given, or one over the square root of its share, scaled to a mean of 1 over pixels.
+
+    Raises
+    ------
+    ModelError
+        If the number given is not that of the labels.
+    """
+    labels = windows.labels
+    if given is not None:
+        if len(given) != len(labels):
+            raise ModelError(
+                f"[loss] class_weights has {len(given)} numbers; {len(labels)} are needed: {', '.join(labels)}"
+            )
+        return torch.tensor(given)
+    masks = windows.masks[evaluation_indices(len(windows), 512)]
+    share = np.array([np.count_nonzero(masks == label) for label in range(len(labels))], np.float64)
+    # A label that hardly occurs must not drown the others.
+    share = np.maximum(share / max(1.0, share.sum()), 1e-3)
+    weights = 1 / np.sqrt(share)
+    return torch.from_numpy(weights / np.sum(share * weights)).float()
