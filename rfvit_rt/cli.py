@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from rfvit_rt import __version__
-from rfvit_rt.errors import OutputError, RfvitError, StreamError
+from rfvit_rt.errors import RfvitError, StreamError
 
 if TYPE_CHECKING:
+    from rfvit_rt.contract import ModelContract
     from rfvit_rt.outputs import Outputs
 
 # Heavy imports (engines, plots) wait until a command needs them, so that --help answers at once.
@@ -38,6 +39,17 @@ Png = Annotated[Path | None, typer.Option(help="Write a picture: spectrogram, ma
 Publish = Annotated[
     str | None, typer.Option(help="Publish results as JSON on a ZeroMQ PUB socket, such as tcp://127.0.0.1:5558.")
 ]
+Mqtt = Annotated[
+    str | None,
+    typer.Option(
+        help="Publish results as JSON to an MQTT broker, such as mqtt://127.0.0.1:1883/rfvit. User and password: "
+        "RFVIT_MQTT_USERNAME and RFVIT_MQTT_PASSWORD in the environment."
+    ),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Let Prometheus scrape figures at this port, such as 9470; HOST:PORT opens it to others."),
+]
 Model = Annotated[str | None, typer.Option(help="A model's name or .onnx file. 'rfvit models' lists those that ship.")]
 EngineName = Annotated[str, typer.Option(help="What runs the model: openvino, or pytorch (the reference).")]
 Precision = Annotated[str | None, typer.Option(help="f32 or bf16. Default: the fastest that this processor has.")]
@@ -57,7 +69,7 @@ def common(
         bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Find LTE and 5G NR in recorded and live spectrum: which signal is where in time and frequency, now."""
+    """Find LTE and 5G NR in spectrum, and what a person does in WiFi CSI: recorded and live."""
 
 
 @app.command()
@@ -74,6 +86,8 @@ def segment(
     jsonl: JsonLines = None,
     png: Png = None,
     publish: Publish = None,
+    mqtt: Mqtt = None,
+    metrics: Metrics = None,
     model: Model = None,
     engine: EngineName = "openvino",
     precision: Precision = None,
@@ -121,17 +135,42 @@ def segment(
         "request": request,
         "idle_timeout": idle_timeout,
     }
-    outputs = _outputs(jsonl, png, publish, overwrite)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
     options = session.Options(model, engine, precision, threads)
     if "://" in source:
-        if output is not None:
-            raise OutputError("a live stream has no recording that --output could annotate; use --jsonl or --png")
-        session.segment_stream(source, stream_options, duration, options, outputs)
+        session.segment_stream(source, stream_options, duration, options, outputs, output)
         return
     given = [f"--{name.replace('_', '-')}" for name, value in stream_options.items() if value is not None]
     if given or duration is not None:
         raise StreamError(f"{(given or ['--duration'])[0]} is for streams; a recording says these things itself")
     session.segment_recording(Path(source), output, options, outputs)
+
+
+@app.command()
+def report(
+    recording: Recording,
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file to write. Default: NAME.rfvit.html beside NAME.")
+    ] = None,
+    model: Model = None,
+    engine: EngineName = "openvino",
+    precision: Precision = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment a recording and write a report: one HTML file that needs no network, with everything in it.
+
+    Picture, occupancy over time, emissions, annotations, how the run went, settings, the recording's metadata and the
+    model's card.
+
+    **For example:** rfvit report capture.sigmf-meta --output report.html
+    """
+    from rfvit_rt.outputs import Outputs
+    from rfvit_rt.report import report_recording
+    from rfvit_rt.running import Options
+
+    options = Options(model, engine, precision, threads)
+    report_recording(recording, output, options, Outputs(_console(), overwrite=overwrite))
 
 
 @app.command()
@@ -144,6 +183,8 @@ def replay(
     jsonl: JsonLines = None,
     png: Png = None,
     publish: Publish = None,
+    mqtt: Mqtt = None,
+    metrics: Metrics = None,
     model: Model = None,
     engine: EngineName = "openvino",
     precision: Precision = None,
@@ -159,48 +200,226 @@ def replay(
     """
     from rfvit_rt import session
 
-    outputs = _outputs(jsonl, png, publish, overwrite)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
     session.replay_recording(recording, speed, output, session.Options(model, engine, precision, threads), outputs)
 
 
 @app.command()
+def live(
+    device: Annotated[
+        str,
+        typer.Option(
+            help="SoapySDR arguments such as driver=rtlsdr, driver=hackrf or driver=lime,serial=...; uhd or uhd:ARGS "
+            "for a USRP; rtl_tcp://HOST:PORT; or simulated, which needs no radio."
+        ),
+    ],
+    sample_rate: Annotated[float, typer.Option(help="Samples per second.")],
+    frequency: Annotated[float | None, typer.Option(help="Centre frequency in Hz.")] = None,
+    hop: Annotated[
+        str | None,
+        typer.Option(help="Survey instead: centre frequencies in Hz, LOW:HIGH:STEP or a list with commas."),
+    ] = None,
+    dwell: Annotated[float, typer.Option(help="Survey: seconds on each frequency.")] = 0.5,
+    settle: Annotated[float, typer.Option(help="Survey: seconds left out after each retune.")] = 0.1,
+    sweeps: Annotated[int, typer.Option(min=0, help="Survey: times through the list; 0 is for ever.")] = 1,
+    gain: Annotated[
+        float | None, typer.Option(help="Gain in dB. Default: automatic where the radio has that, 40 dB for a USRP.")
+    ] = None,
+    antenna: Annotated[str | None, typer.Option(help="The radio's port. Default: its own choice.")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="The radio's filter in Hz. Default: its own choice.")] = None,
+    duration: Annotated[float | None, typer.Option(help="End after so many seconds of samples.")] = None,
+    idle_timeout: Annotated[
+        float, typer.Option(min=0, help="Give up after so many silent seconds; 0 waits for ever.")
+    ] = 10.0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="SigMF metadata without samples to write, NAME.sigmf-meta, with all annotations."),
+    ] = None,
+    jsonl: JsonLines = None,
+    png: Png = None,
+    publish: Publish = None,
+    mqtt: Mqtt = None,
+    metrics: Metrics = None,
+    model: Model = None,
+    engine: EngineName = "openvino",
+    precision: Precision = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment what a radio receives, now: starts a GNU Radio flowgraph for it, and ends it.
+
+    The radio is never held back: what is too fast for this machine is dropped, counted and reported.
+
+    **An RTL-SDR:** rfvit live --device driver=rtlsdr --frequency 806e6 --sample-rate 2.4e6
+
+    **A survey:** rfvit live --device uhd --hop 700e6:900e6:20e6 --sample-rate 25e6 --output sweep.sigmf-meta
+
+    **No radio:** rfvit live --device simulated --frequency 2.14e9 --sample-rate 20e6 --duration 5
+    """
+    from rfvit_rt import live as radio_run
+    from rfvit_rt.running import Options
+
+    if (frequency is None) == (hop is None):
+        raise StreamError("give either --frequency, to stay there, or --hop, to survey a list of frequencies")
+    plan = None if hop is None else radio_run.HopPlan(radio_run.parse_hops(hop), dwell, settle, sweeps)
+    centre = plan.frequencies[0] if plan else frequency
+    assert centre is not None
+    radio = radio_run.Radio(device, centre, sample_rate, gain, antenna, bandwidth)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
+    run_options = Options(model, engine, precision, threads)
+    radio_run.segment_radio(radio, plan, duration, idle_timeout, output, run_options, outputs)
+
+
+@app.command()
+def sense(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Where CSI comes from: nexmon://0.0.0.0:5500 (nexmon_csi), esp32:///dev/ttyUSB0?baud=921600 or "
+            "esp32+udp://0.0.0.0:5501 (esp-csi, ESP32-CSI-Tool), zmq+pull://HOST:PORT or zmq+sub:// (a flowgraph), or "
+            "a file: .pcap (nexmon_csi), .dat (Intel 5300), .csv or .txt (ESP32)."
+        ),
+    ],
+    jsonl: JsonLines = None,
+    png: Annotated[Path | None, typer.Option(help="Write a picture: amplitudes over time, activities below.")] = None,
+    publish: Publish = None,
+    mqtt: Mqtt = None,
+    metrics: Metrics = None,
+    model: Model = None,
+    engine: EngineName = "openvino",
+    precision: Precision = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    mac: Annotated[
+        str | None, typer.Option(help="Follow this transmitter alone. Default: the one most frames come from.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Probability, 0 to 1, that an answer needs; below it is 'unknown'.")
+    ] = 0.5,
+    hop: Annotated[float, typer.Option(help="Seconds between answers, at most the model's window.")] = 0.5,
+    duration: Annotated[float | None, typer.Option(help="End after so many seconds of frames.")] = None,
+    idle_timeout: Annotated[
+        float | None, typer.Option(help="Live: give up after so many silent seconds; 0 waits for ever. Default: 10.")
+    ] = None,
+) -> None:
+    """Tell what a person does from WiFi CSI, live or recorded.
+
+    **Live:** rfvit sense nexmon://0.0.0.0:5500
+
+    **A file:** rfvit sense capture.pcap --png timeline.png
+    """
+    from rfvit_rt import sensing
+    from rfvit_rt.activity import ActivitySettings
+    from rfvit_rt.running import Options
+
+    if not 0 <= threshold <= 1:
+        raise StreamError(f"--threshold is {threshold:g}, expected a probability from 0 to 1")
+    settings = sensing.SensingSettings(hop, ActivitySettings(threshold), duration)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
+    options = Options(model, engine, precision, threads)
+    sensing.sense(source, {"mac": mac, "idle_timeout": idle_timeout}, settings, options, outputs)
+
+
+@app.command("replay-csi")
+def replay_csi(
+    recording: Annotated[Path, typer.Argument(help="A capture: .pcap, .dat, .csv or .txt.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="udp://HOST:PORT, where 'rfvit sense' listens at nexmon:// or esp32+udp://, or zmq+push://HOST:PORT, "
+            "where it connects to with zmq+pull://."
+        ),
+    ],
+    speed: Annotated[
+        float, typer.Option(help="Multiple of real time: 1 is as it was recorded, 0 as fast as it goes.")
+    ] = 1.0,
+) -> None:
+    """Send a recorded capture of CSI again with its own timing, to try live sensing with no hardware.
+
+    **To 'rfvit sense nexmon://127.0.0.1:5500':** rfvit replay-csi capture.pcap --to udp://127.0.0.1:5500
+    """
+    from rfvit_rt.csi_replay import replay_for_people
+
+    replay_for_people(recording, to, speed, _console())
+
+
+@app.command()
 def models() -> None:
-    """List the models that ship: classes, sample rates, size, and accuracy on held-out generated scenes."""
+    """List the models that ship: what they tell, what they take, size, and accuracy on data held out of training."""
     from rich.table import Table
 
     from rfvit_rt.models import shipped_models
 
     table = Table()
-    for name in ("Name", "Labels", "Sample rates", "Size", "Mean IoU", "SHA-256"):
-        table.add_column(name, no_wrap=name in ("Name", "SHA-256"))
+    for name in ("Name", "For", "Labels", "Size", "Mean IoU or accuracy", "SHA-256"):
+        table.add_column(name, no_wrap=name in ("Name", "SHA-256"), overflow="fold")
     for model in shipped_models():
-        spec = model.contract.spectrogram
+        contract = model.contract
         table.add_row(
-            model.contract.name,
-            ", ".join(model.contract.labels),
-            f"{spec.min_sample_rate / 1e6:g} to {spec.max_sample_rate / 1e6:g} MS/s",
+            contract.name,
+            _use(contract),
+            ", ".join(contract.labels),
             f"{model.path.stat().st_size / 1e6:.1f} MB",
-            _accuracy(model.contract.metrics),
+            _accuracy(contract.metrics),
             model.sha256[:12],
         )
     _console().print(table)
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per finding, for programs.")] = False,
+) -> None:
+    """Tell what is installed, which engines start, and what will hurt, each with its remedy.
+
+    The exit status is 1 where something keeps rfvit from working; notes are worth knowing and do not count.
+    """
+    import dataclasses
+    import json
+
+    from rfvit_rt.doctor import examine
+
+    console, problems = _console(), 0
+    for finding in examine():
+        problems += finding.state == "problem"
+        if as_json:
+            typer.echo(json.dumps(dataclasses.asdict(finding)))
+        else:
+            style = {"ok": "green", "note": "yellow", "problem": "bold red"}[finding.state]
+            console.print(f"{finding.state:8}{finding.topic}: {finding.detail}", style=style, soft_wrap=True)
+            if finding.remedy:
+                console.print(f"        → {finding.remedy}", soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _use(contract: ModelContract) -> str:
+    """The command that a model is for, and what it takes."""
+    if contract.task == "activity":
+        csi = contract.csi
+        return f"rfvit sense: CSI of {csi.min_frame_rate:g} frames/s or more, windows of {csi.window_seconds:g} s"
+    spectrogram = contract.spectrogram
+    return f"rfvit segment: {spectrogram.min_sample_rate / 1e6:g} to {spectrogram.max_sample_rate / 1e6:g} MS/s"
+
+
 def _accuracy(metrics: dict[str, Any]) -> str:
-    """Mean IoU at every SNR of a report of training.evaluate; empty where a model carries none."""
-    by_snr = metrics.get("by_snr_db", {})
-    return ", ".join(f"{_figure(figures.get('miou'))} at {snr_db} dB" for snr_db, figures in by_snr.items())
+    """Mean IoU at every SNR, or accuracy on every split, of a model's metrics; empty where it carries none."""
+    figures = [f"{_figure(at.get('miou'))} at {snr_db} dB" for snr_db, at in metrics.get("by_snr_db", {}).items()]
+    figures += [f"{_figure(value)} {split}" for split, value in metrics.get("accuracy", {}).items()]
+    return ", ".join(figures)
 
 
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"  # none where no pixel of the scenes could be judged
 
 
-def _outputs(jsonl: str | None, png: Path | None, publish: str | None, overwrite: bool) -> Outputs:
+def _outputs(
+    jsonl: str | None, png: Path | None, publish: str | None, mqtt: str | None, metrics: str | None, overwrite: bool
+) -> Outputs:
     """The outputs that any run can have; people read standard output unless a program does."""
     from rfvit_rt.outputs import Outputs
 
-    return Outputs(_console(stderr=jsonl == "-"), jsonl, png, publish, overwrite)
+    return Outputs(_console(stderr=jsonl == "-"), jsonl, png, publish, mqtt, metrics, overwrite)
 
 
 def _console(stderr: bool = False) -> Console:

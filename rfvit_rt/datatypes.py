@@ -53,8 +53,8 @@ class CSIFrame:
     Attributes
     ----------
     csi : (antenna, subcarrier) complex64
-        Channel estimate in the device's own units: one row for each pair of a transmitting stream and a receiving
-        antenna. Devices that give amplitudes alone have zero phase.
+        Channel estimate in the device's own units: one row for each pair of a receiving antenna and a transmitted
+        stream, the streams of the first antenna first. Devices that give amplitudes alone have zero phase.
     subcarriers : (subcarrier,) int16
         OFDM subcarrier indices, ascending; nulls and pilots that the device does not measure are left out.
     timestamp : float
@@ -64,7 +64,7 @@ class CSIFrame:
     device : str
         Kind of device and bandwidth, for example ``nexmon bcm43455c0 20 MHz``. A window holds one device's frames.
     rssi : (antenna,) float32 or None
-        Received power in dBm; one value where the device does not tell antennas apart.
+        Received power in dBm: of each row's antenna, or one value where the device does not tell antennas apart.
     agc : float or None
         Gain of the receiver in dB.
     received : float
@@ -233,7 +233,7 @@ class Activity:
     label : str
         One of the model's labels, or ``unknown`` where no label is sure enough.
     time_start, time_end : float
-        Seconds on the clock of the frames' time stamps.
+        Seconds on the clock of the frames' time stamps; :mod:`rfvit_rt.sensing` counts them from the first frame.
     frame_start, frame_count : int
         Position of the first frame in the stream's own count, and frames from there to the end, lost ones included.
     confidence : float

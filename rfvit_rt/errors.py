@@ -7,7 +7,7 @@ class RfvitError(Exception):
 
 
 class RecordingError(RfvitError):
-    """A SigMF recording is missing, damaged, or of a kind that cannot be read."""
+    """A recording is missing, damaged, or of a kind that cannot be read."""
 
 
 class WireError(RfvitError):

@@ -3,20 +3,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
+from rfvit_rt.contract import ModelFile
+from rfvit_rt.datatypes import Mask
+from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError
+from rfvit_rt.figures import Figures
 from rfvit_rt.sinks.files import check_output
 from rfvit_rt.sinks.jsonl import JsonLinesSink, is_device
+from rfvit_rt.sinks.mqtt import MqttSink, parse_broker
+from rfvit_rt.sinks.prometheus import PrometheusSink, RunInfo, parse_address
 from rfvit_rt.sinks.zmq import ZmqSink
+from rfvit_rt.wire.results import Result
 
-Sink = JsonLinesSink | ZmqSink
+
+class Sink(Protocol):
+    """Takes results one by one."""
+
+    def write(self, result: Result) -> None:
+        """Take one; raises OutputError where that is no longer possible."""
+
+
+@runtime_checkable
+class Viewer(Protocol):
+    """Looks on as a stream goes through the model: sees what the model saw, and what it made of that."""
+
+    def add_picture(self, picture: NDArray[np.float32], mask: Mask) -> None:
+        """Take a window's spectrogram, (step, bin) in dB over the noise floor, at the place of its mask."""
+
+    def add_mask(self, mask: Mask) -> None:
+        """Take a stretch of labels; stretches follow each other and do not overlap."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +59,10 @@ class Outputs:
         File.
     publish : str or None
         Endpoint of the PUB socket.
+    mqtt : str or None
+        URL of the broker; may hold a password.
+    metrics : str or None
+        Where Prometheus may ask: a port, or host and port.
     overwrite : bool
         Whether existing files may be replaced.
     """
@@ -41,6 +71,8 @@ class Outputs:
     jsonl: str | None = None
     png: Path | None = None
     publish: str | None = None
+    mqtt: str | None = field(default=None, repr=False)
+    metrics: str | None = None
     overwrite: bool = False
 
     @property
@@ -52,6 +84,10 @@ class Outputs:
 
 def check_outputs(outputs: Outputs, inputs: Iterable[Path], results: Iterable[Path]) -> None:
     """Refuse outputs that cannot be written, or would destroy what is read or another output."""
+    if outputs.mqtt:
+        parse_broker(outputs.mqtt)
+    if outputs.metrics:
+        parse_address(outputs.metrics)
     for option, path in outputs.files.items():
         for read in inputs:
             if _same_file(path, read):
@@ -82,4 +118,48 @@ def open_sinks(outputs: Outputs) -> Iterator[list[Sink]]:
             sinks.append(stack.enter_context(ZmqSink(outputs.publish)))
         if outputs.jsonl:
             sinks.append(stack.enter_context(JsonLinesSink(outputs.jsonl, outputs.overwrite)))
+        if outputs.mqtt:
+            sinks.append(stack.enter_context(_publishing(outputs.mqtt, outputs.console)))
         yield sinks
+
+
+@contextmanager
+def _publishing(url: str, console: Console) -> Iterator[Sink]:
+    """A sink to an MQTT broker, which tells in the end what did not reach it."""
+    broker = parse_broker(url)
+    sink = MqttSink(broker, tell=lambda line: console.print(line, style="yellow", soft_wrap=True))
+    with sink:
+        yield sink
+    for count, why in (
+        (sink.dropped, "dropped, because too many were waiting for the broker"),
+        (sink.undelivered, "not acknowledged by the broker at the end"),
+    ):
+        if count:
+            console.print(f"MQTT: {count:,} results were {why}, {broker.url}", style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def serving_metrics(
+    outputs: Outputs, engine: Engine, model: ModelFile, figures: Callable[[], Figures]
+) -> Iterator[list[Sink]]:
+    """Let Prometheus ask for the figures of a run, if that is wanted.
+
+    Yields
+    ------
+    list of Sink
+        The one that answers, or none.
+
+    Raises
+    ------
+    OutputError
+        If it cannot listen there.
+    """
+    if not outputs.metrics:
+        yield []
+        return
+    contract = model.contract
+    info = RunInfo(engine.name, engine.description, engine.precision, contract.name, contract.task, model.sha256)
+    with PrometheusSink(parse_address(outputs.metrics), info, figures) as sink:
+        warning = ", open to whoever can reach it: it asks for no password" if sink.address.is_open else ""
+        outputs.console.print(f"Metrics: {sink.address.url}{warning}", soft_wrap=True)
+        yield [sink]

@@ -18,12 +18,14 @@ from rfvit_rt.contract import ModelContract
 from rfvit_rt.datatypes import IQBlock, Mask, Window
 from rfvit_rt.engines import Engine
 from rfvit_rt.errors import StreamError
+from rfvit_rt.figures import Histogram
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, join_tiles, noise_floor, picture, power, tiles
 from rfvit_rt.windowing import windows
 
 Item = TypeVar("Item")
 
 KEPT_AGES = 100_000  # the newest sample ages that percentiles are taken over
+STAGES = ("windowing", "spectrogram", "inference", "results")
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,13 @@ class Analysed:
         What the model saw, in dB over the noise floor.
     mask : Mask
         What it made of it.
+    ready : float
+        ``time.monotonic()`` when that was done, in seconds.
     """
 
     picture: NDArray[np.float32]
     mask: Mask
+    ready: float
 
 
 @dataclass
@@ -68,11 +73,27 @@ class PipelineStatistics:
         Samples read from the source and windows analysed.
     sample_ages : deque of float
         Seconds from the arrival of a window's last sample to its result; the newest only.
+    age_histogram : Histogram
+        All of them.
+    stages : dict of str to Histogram
+        Seconds that a window spent in each of `STAGES`, waiting for it included. The first three make up the sample
+        age; ``results`` is what the caller does with a window, and counts that itself.
     """
 
     samples: int = 0
     windows: int = 0
     sample_ages: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_AGES))
+    age_histogram: Histogram = field(default_factory=Histogram)
+    stages: dict[str, Histogram] = field(default_factory=lambda: {stage: Histogram() for stage in STAGES})
+
+    def note(self, *times: float) -> None:
+        """Take up a window, by when its last sample came and when each stage was done with it, but for the last."""
+        self.windows += 1
+        age = times[-1] - times[0]
+        self.sample_ages.append(age)
+        self.age_histogram.observe(age)
+        for stage, begun, done in zip(STAGES, times, times[1:], strict=False):
+            self.stages[stage].observe(done - begun)
 
     def age_percentiles(self) -> tuple[float, float, float] | None:
         """Sample ages that 50, 95 and 99 % of the windows stay below, in seconds; None before the first window."""
@@ -119,7 +140,7 @@ def analyse(
     """
     spec = contract.spectrogram
     cut = windows(_counted(blocks, statistics), spec, settings.hop_steps)
-    pictures = (_Prepared(window, _picture(window, spec)) for (window,) in _waiting(cut, 1, "windowing"))
+    pictures = (_prepare(window, spec) for (window,) in _waiting(cut, 1, "windowing"))
     for results in _waiting(_inferred(pictures, engine, spec, settings, statistics), settings.batch, "inference"):
         yield from results
 
@@ -135,15 +156,23 @@ def _inferred(
         outputs = _infer(engine, batch, spec)
         now = time.monotonic()
         for prepared, probabilities in zip(batch, outputs, strict=True):
-            statistics.windows += 1
-            statistics.sample_ages.append(now - prepared.window.received)
-            yield Analysed(prepared.picture * np.float32(spec.db_scale), _mask(prepared.window, probabilities, spec))
+            statistics.note(prepared.window.received, prepared.taken, prepared.ready, now)
+            mask = _mask(prepared.window, probabilities, spec)
+            yield Analysed(prepared.picture * np.float32(spec.db_scale), mask, now)
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     window: Window
     picture: NDArray[np.float32]  # (step, bin)
+    taken: float  # when the work on it began, and
+    ready: float  # when it was done
+
+
+def _prepare(window: Window, spec: SpectrogramSpec) -> _Prepared:
+    taken = time.monotonic()
+    pixels = _picture(window, spec)
+    return _Prepared(window, pixels, taken, time.monotonic())
 
 
 def _counted(blocks: Iterable[IQBlock], statistics: PipelineStatistics) -> Iterator[IQBlock]:

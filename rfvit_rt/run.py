@@ -3,29 +3,29 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from rich.progress import Progress, TaskID
 
 from rfvit_rt import terminal
 from rfvit_rt.consensus import agree
 from rfvit_rt.contract import ModelFile
-from rfvit_rt.datatypes import Annotation, IQBlock, Mask
+from rfvit_rt.datatypes import Annotation, Emission, IQBlock, Mask
 from rfvit_rt.emissions import EmissionTracker
 from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError, RfvitError, SpecMismatch
-from rfvit_rt.outputs import Outputs, Sink
+from rfvit_rt.figures import SegmentationFigures
+from rfvit_rt.outputs import Outputs, Sink, Viewer
 from rfvit_rt.pipeline import Analysed, PipelineSettings, PipelineStatistics, analyse
+from rfvit_rt.running import Stop, until_failure, until_stopped
 from rfvit_rt.segments import annotate
 from rfvit_rt.sinks.image import ImageSink
+from rfvit_rt.sinks.zmq import ZmqSink
 from rfvit_rt.stitching import stitch
 from rfvit_rt.wire.results import Result, Status
-
-Item = TypeVar("Item")
+from rfvit_rt.wire.summary import summarise
 
 STATUS_SECONDS = 1.0  # stream time between two status messages
 
@@ -41,12 +41,6 @@ class Losses:
     restarts: int = 0
 
 
-class Stop(threading.Event):
-    """The wish to end the run, and the signal it came with, if it did."""
-
-    signal: int | None = None
-
-
 class Run:
     """Takes a stream through the model, hands out what comes of it, and keeps what the report needs."""
 
@@ -58,17 +52,21 @@ class Run:
         self.annotations: list[Annotation] = []
         self.failures: list[RfvitError] = []
         self.flowgraph_seconds = 0.0
+        self.simulated = False  # whether it is known that no radio received these samples
         self._engine = engine
         self._outputs = outputs
         self._sinks = sinks
         self._statistics = PipelineStatistics()
         self._emissions = EmissionTracker()
         self._image: ImageSink | None = None
+        self._viewers: list[Viewer] = []
         if outputs.png:
             self._image = ImageSink(
                 outputs.png, model.contract.labels, title, model.contract.name, overwrite=outputs.overwrite
             )
-        self._live = False
+            self._viewers.append(self._image)
+        self._live: bool | None = None  # before it is known
+        self._keep = True
         self._annotation_count = 0
         self._losses: Callable[[], Losses] = lambda: Losses(radio=self._radio_lost)
         self._radio_lost = 0
@@ -83,12 +81,40 @@ class Run:
         """Whether there is anything to write: a window went through the model."""
         return self._place is not None
 
+    @property
+    def emissions(self) -> list[Emission]:
+        """All emissions so far."""
+        return self._emissions.emissions()
+
+    def add(self, sink: Sink) -> None:
+        """Hand results to one more sink, and what the model sees too if it is a viewer."""
+        self._sinks.append(sink)
+        if isinstance(sink, Viewer):
+            self._viewers.append(sink)
+
+    def figures(self) -> SegmentationFigures:
+        """How it goes; any thread may ask."""
+        place, losses = self._place, self._losses()
+        return SegmentationFigures(
+            samples=self._statistics.samples,
+            windows=self._statistics.windows,
+            lost={name: getattr(losses, name) for name in ("transport", "radio", "dropped", "unusable")},
+            restarts=losses.restarts,
+            recorded=None if self._live is None else not self._live,
+            simulated=self.simulated,
+            sample_rate=place.sample_rate if place else None,
+            frequency=place.frequency if place else None,
+            sample_age=self._statistics.age_histogram,
+            stages=self._statistics.stages,
+        )
+
     def process(
         self,
         blocks: Iterable[IQBlock],
         sample_count: int | None,
         losses: Callable[[], Losses] | None = None,
         live: bool = False,
+        keep: bool = True,
     ) -> None:
         """Analyse a stream to its end, its failure or a signal; what came before that is not lost.
 
@@ -101,16 +127,19 @@ class Run:
             Asked for the losses so far; None sums what the blocks say the radio lost.
         live : bool
             Tell of every annotation as it comes, and do not keep them: the stream may have no end.
+        keep : bool
+            Whether to keep all annotations of a stream that is not live; else the first few, for the table.
         """
         self._live = live
+        self._keep = keep and not live
         self._losses = losses or self._losses
         contract = self.model.contract
         with terminal.progress_bar(self._outputs.console, sample_count) as progress:
             task = progress.add_task("segmenting", total=sample_count, note="")
-            stream = self._until_failure(self._until_stopped(self._timed(blocks)))
+            stream = until_failure(until_stopped(self._timed(blocks), self.stop), self.failures)
             windows = analyse(stream, self._engine, contract, PipelineSettings(), self._statistics)
-            masks = agree(stitch(self._observed(self._until_failure(windows), progress, task)))
-            for annotation in annotate(self._drawn(masks), contract.labels):
+            masks = agree(stitch(self._observed(until_failure(windows, self.failures), progress, task)))
+            for annotation in annotate(self._shown(masks), contract.labels):
                 self._take(annotation)
                 if live:
                     progress.console.print(terminal.annotation_line(annotation), soft_wrap=True)
@@ -123,7 +152,7 @@ class Run:
     def finish(self) -> None:
         """Write what is written once, at the end, and tell how it went."""
         console = self._outputs.console
-        emissions = self._emissions.emissions()
+        emissions = self.emissions
         for emission in emissions:
             self._send(emission)
         if self._place:
@@ -132,7 +161,7 @@ class Run:
             shown = sorted(self.annotations, key=lambda a: (a.sample_start, a.freq_lower_edge))
             console.print(terminal.annotation_table(shown, self._annotation_count))
             console.print(terminal.emission_table(emissions, self._place.sample_rate))
-        for line in terminal.report_lines(self._report()):
+        for line in terminal.report_lines(self.report()):
             console.print(line, soft_wrap=True)
 
     def _finish_image(self) -> None:
@@ -143,7 +172,8 @@ class Run:
             except OutputError as error:
                 self.failures.append(error)
 
-    def _report(self) -> terminal.RunReport:
+    def report(self) -> terminal.RunReport:
+        """How it went."""
         losses = self._losses()
         return terminal.RunReport(
             samples=self._statistics.samples,
@@ -185,16 +215,16 @@ class Run:
 
     def _take(self, annotation: Annotation) -> None:
         self._annotation_count += 1
-        if not self._live or len(self.annotations) < terminal.SHOWN_ROWS:
+        if self._keep or len(self.annotations) < terminal.SHOWN_ROWS:
             self.annotations.append(annotation)
         self._emissions.add(annotation)
         if self._image:
             self._image.add_annotation(annotation)
         self._send(annotation)
 
-    def _send(self, result: Result) -> None:
-        """Hand a result to all sinks; one that fails ends the run, which still writes all else."""
-        for sink in list(self._sinks):
+    def _send(self, result: Result, sinks: Sequence[Sink] | None = None) -> None:
+        """Hand a result to sinks, all if none are named; one that fails ends the run, which still writes all else."""
+        for sink in list(self._sinks if sinks is None else sinks):
             try:
                 sink.write(result)
             except OutputError as error:
@@ -211,28 +241,17 @@ class Run:
             self._radio_lost += block.radio_lost
             yield block
 
-    def _until_stopped(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            if self.stop.is_set():
-                return
-            yield item
-
-    def _until_failure(self, items: Iterable[Item]) -> Iterator[Item]:
-        """End where the source fails, so that everything before still comes out at the other end."""
-        try:
-            yield from items
-        except RfvitError as error:
-            self.failures.append(error)
-
     def _observed(self, windows: Iterable[Analysed], progress: Progress, task: TaskID) -> Iterator[Mask]:
         for window in windows:
             mask = window.mask
             self._place = _Place(mask.sample_end, mask.sample_rate, mask.frequency)
-            if self._image:
-                self._image.add_picture(window.picture, mask)
+            for viewer in self._viewers:
+                viewer.add_picture(window.picture, mask)
             self._tell_status(self._place)
             progress.update(task, completed=self._statistics.samples, note=self._note())
             yield mask
+            # All that became final with this window has gone out by now.
+            self._statistics.stages["results"].observe(time.monotonic() - window.ready)
 
     def _tell_status(self, place: _Place) -> None:
         if self._status_at is None:
@@ -242,10 +261,14 @@ class Run:
             self._status_at = place.position
             self._send(self._status(place))
 
-    def _drawn(self, masks: Iterable[Mask]) -> Iterator[Mask]:
+    def _shown(self, masks: Iterable[Mask]) -> Iterator[Mask]:
         for mask in masks:
-            if self._image:
-                self._image.add_mask(mask)
+            for viewer in self._viewers:
+                viewer.add_mask(mask)
+            # Only to who follows live: a file of them would be many times as long, and say less, than the annotations.
+            followed = [sink for sink in self._sinks if isinstance(sink, ZmqSink)]
+            if followed and mask.step_count:
+                self._send(summarise(mask, self.model.contract.labels), followed)
             yield mask
 
     def _note(self) -> str:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import resource
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rfvit_rt.datatypes import IQBlock
@@ -18,35 +16,18 @@ from rfvit_rt.errors import OutputError, StreamError
 from rfvit_rt.flowgraph import Flowgraph, find_gnuradio_python
 from rfvit_rt.flowgraph import replay as replay_flowgraph
 from rfvit_rt.models import default_model, find_model
-from rfvit_rt.outputs import Outputs, check_outputs, open_sinks
-from rfvit_rt.run import Losses, Run, Stop
+from rfvit_rt.outputs import Outputs, Sink, check_outputs, open_sinks, serving_metrics
+from rfvit_rt.run import Losses, Run
+from rfvit_rt.running import Options as Options  # part of this module's interface
+from rfvit_rt.running import end, stopping_at_signals
 from rfvit_rt.sinks.sigmf import check_annotations_output, default_output, write_annotations
+from rfvit_rt.sinks.sigmf_stream import StreamAnnotations
 from rfvit_rt.sources.recording import DATA_SUFFIX, Recording, open_recording
 from rfvit_rt.sources.timeline import StreamStatistics
 from rfvit_rt.sources.zmq import ZmqConfig, ZmqSource, parse_zmq_url
 
 MAX_SAMPLES = 2**62  # of a stream that ends
-_STOPPED = 128  # plus the signal's number: the exit status after a signal, as shells have it
-
-
-@dataclass(frozen=True)
-class Options:
-    """What runs the model; None leaves the choice to the engine.
-
-    Attributes
-    ----------
-    model : str or None
-        Name or path; None is the one that ships.
-    engine : str
-        Name of the engine.
-    precision : str or None
-    threads : int or None
-    """
-
-    model: str | None = None
-    engine: str = "openvino"
-    precision: str | None = None
-    threads: int | None = None
+SIMULATED = "SIMULATED: the sender marks these samples as simulated; no radio received them."
 
 
 def segment_recording(path: Path, output: Path | None, options: Options, outputs: Outputs) -> None:
@@ -79,12 +60,17 @@ def replay_recording(path: Path, speed: float, output: Path | None, options: Opt
             )
             with ZmqSource(config, run.stop.is_set) as source:
                 blocks = _in_recording(source, recording, flowgraph)
-                run.process(blocks, recording.sample_count, lambda: _losses(source.statistics))
+                run.process(blocks, recording.sample_count, lambda: losses(source.statistics))
         run.flowgraph_seconds = _ended_children_seconds() - before
 
 
 def segment_stream(
-    url: str, stream_options: dict[str, Any], duration: float | None, options: Options, outputs: Outputs
+    url: str,
+    stream_options: dict[str, Any],
+    duration: float | None,
+    options: Options,
+    outputs: Outputs,
+    output: Path | None = None,
 ) -> None:
     """Segment what arrives over ZeroMQ until it ends, fails or is interrupted.
 
@@ -98,6 +84,8 @@ def segment_stream(
         Seconds of samples after which to end.
     options : Options
     outputs : Outputs
+    output : Path or None
+        Where to write the annotations, as SigMF metadata without samples.
 
     Raises
     ------
@@ -105,8 +93,40 @@ def segment_stream(
         As :func:`segment_recording`.
     """
     config = _stream_config(url, stream_options, duration)
-    with _running(url, options, outputs, config.sample_rate) as run, ZmqSource(config, run.stop.is_set) as source:
-        run.process(source, config.sample_count, lambda: _losses(source.statistics), live=True)
+    annotations = StreamAnnotations(output, url, f"Live from {url}", outputs.overwrite) if output else None
+    results, sinks = ([output], [annotations]) if output and annotations else ([], [])
+    with (
+        segmenting(url, options, outputs, config.sample_rate, (), results, sinks) as run,
+        ZmqSource(config, run.stop.is_set) as source,
+    ):
+        blocks = _marked(source, run, outputs)
+        if annotations:
+            blocks = annotations.observed(blocks)
+        run.process(blocks, config.sample_count, lambda: losses(source.statistics), live=True)
+        if annotations:
+            if run.simulated:
+                annotations.description = f"{SIMULATED} {annotations.description}"
+            finish_annotations(annotations, run, outputs)
+
+
+def _marked(source: ZmqSource, run: Run, outputs: Outputs) -> Iterator[IQBlock]:
+    """Blocks of a source; says so as soon as its tags say that they are simulated."""
+    for block in source:
+        if source.statistics.simulated and not run.simulated:
+            outputs.console.print(SIMULATED, style="bold red", soft_wrap=True)
+            run.simulated = True
+        yield block
+
+
+def finish_annotations(annotations: StreamAnnotations, run: Run, outputs: Outputs) -> None:
+    """Write the annotations of a stream, if there was anything to annotate; a failure is the run's."""
+    if not run.analysed:
+        return
+    try:
+        annotations.close(run.model.contract.name, run.model.sha256)
+        outputs.console.print(f"Annotations: {annotations.path}", soft_wrap=True)
+    except OutputError as error:  # the other outputs are still to be written
+        run.failures.append(error)
 
 
 def _stream_config(url: str, options: dict[str, Any], duration: float | None) -> ZmqConfig:
@@ -118,19 +138,33 @@ def _stream_config(url: str, options: dict[str, Any], duration: float | None) ->
         return config
     if config.sample_rate is None:
         raise StreamError("--duration counts samples; give --sample-rate too")
-    if not 0 < duration * config.sample_rate <= MAX_SAMPLES:
+    return replace(config, sample_count=sample_count_of(duration, config.sample_rate))
+
+
+def sample_count_of(duration: float | None, sample_rate: float) -> int | None:
+    """Return how many samples a duration in seconds is, at least one; None for a stream without an end.
+
+    Raises
+    ------
+    StreamError
+        If it is none at all, or too many to count.
+    """
+    if duration is None:
+        return None
+    if not 0 < duration * sample_rate <= MAX_SAMPLES:
         raise StreamError(f"--duration is {duration:g}, expected a positive number of seconds; leave it out for ever")
-    return replace(config, sample_count=max(1, round(duration * config.sample_rate)))
+    return max(1, round(duration * sample_rate))
 
 
 @contextmanager
-def _running(
+def segmenting(
     title: str,
     options: Options,
     outputs: Outputs,
     sample_rate: float | None,
     inputs: Iterable[Path] = (),
     results: Iterable[Path] = (),
+    more_sinks: Iterable[Sink] = (),
 ) -> Iterator[Run]:
     """Load the model for a run; at the run's end, however it ends, write what was found and say how it went.
 
@@ -144,34 +178,35 @@ def _running(
         In Hz, where it is known before the first sample.
     inputs, results : iterable of Path
         Files that are read, and that are written besides `outputs`; no output may be one of them.
+    more_sinks : iterable of Sink
+        Take results besides those of `outputs`.
     """
     model = find_model(options.model) if options.model else default_model()
     check_outputs(outputs, [*inputs, model.path], results)
+    spec = model.contract.spectrogram
     if sample_rate is not None:
-        model.contract.spectrogram.check_sample_rate(sample_rate)
+        spec.check_sample_rate(sample_rate)
     with (
         load_engine(model, options.engine, precision=options.precision, threads=options.threads) as engine,
-        _stopping_at_signals() as stop,
+        stopping_at_signals() as stop,
         open_sinks(outputs) as sinks,
     ):
-        run = Run(title, engine, model, outputs, sinks, stop)
-        yield run
-        run.finish()
-    if run.failures:
-        for further in run.failures[1:]:
-            run.failures[0].add_note(str(further))
-        raise run.failures[0]
-    if stop.signal is not None:
-        raise SystemExit(_STOPPED + stop.signal)
+        run = Run(title, engine, model, outputs, [*sinks, *more_sinks], stop)
+        with serving_metrics(outputs, engine, model, run.figures) as metrics:
+            for sink in metrics:
+                run.add(sink)
+            yield run
+            run.finish()
+    end(run.failures, stop)
 
 
 @contextmanager
 def _annotating(recording: Recording, output: Path | None, options: Options, outputs: Outputs) -> Iterator[Run]:
-    """As :func:`_running`, with the annotations written beside the recording."""
+    """As :func:`segmenting`, with the annotations written beside the recording."""
     target = output or default_output(recording)
     check_annotations_output(recording, target, outputs.overwrite)
     inputs, results = (recording.meta_path, recording.data_path), (target, target.with_suffix(DATA_SUFFIX))
-    with _running(recording.meta_path.name, options, outputs, recording.sample_rate, inputs, results) as run:
+    with segmenting(recording.meta_path.name, options, outputs, recording.sample_rate, inputs, results) as run:
         yield run
         if run.analysed:
             _write_annotations(recording, run, target, outputs)
@@ -192,25 +227,6 @@ def _write_annotations(recording: Recording, run: Run, target: Path, outputs: Ou
         run.failures.append(error)
 
 
-@contextmanager
-def _stopping_at_signals() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop; a second one ends the program at once."""
-    stop = Stop()
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if stop.signal is not None:
-            raise SystemExit(_STOPPED + signum)
-        stop.signal = signum
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _ended_children_seconds() -> float:
     """Processor time of the child processes that have ended; those that run are not in it."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -227,7 +243,8 @@ def _in_recording(source: ZmqSource, recording: Recording, flowgraph: Flowgraph)
         raise
 
 
-def _losses(statistics: StreamStatistics) -> Losses:
+def losses(statistics: StreamStatistics) -> Losses:
+    """Return a stream's losses as the report at the end shows them."""
     return Losses(
         transport=statistics.transport_lost,
         radio=statistics.radio_lost,

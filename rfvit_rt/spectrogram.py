@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rfvit_rt.errors import SpecMismatch
 
 LARGEST_FFT = 2**20
+LARGEST_VALUE = 1e6  # of a picture; far more than any needs, and far less than float32 holds
 
 # The equivalent number of independent spectra is a little below the number averaged, because Hann windows that overlap
 # by half correlate: neighbours by 1/6, so the variance grows by 1 + 2/36 (Welch 1967, eq. 13).
@@ -87,6 +88,7 @@ class SpectrogramSpec:
             and 0 <= self.floor_quantile < 1
             and 0 < self.floor_share <= 1
             and self.db_min < self.db_max
+            and max(abs(self.db_min), abs(self.db_max)) <= LARGEST_VALUE * self.db_scale
             and 0 < self.min_sample_rate <= self.max_sample_rate
             and self.n_fft(self.max_sample_rate) <= LARGEST_FFT
         )

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rfvit_rt.datatypes import Annotation, Emission
+from rfvit_rt.datatypes import Activity, Annotation, Emission
+from rfvit_rt.sources.csi_frames import CSIStatistics
+from rfvit_rt.wire.results import SensingStatus
 
 SHOWN_ROWS = 30  # a longer table is cut; all of it is in the files
 
@@ -60,15 +62,55 @@ class RunReport:
     engine: str
 
 
+@dataclass(frozen=True)
+class SensingReport:
+    """How a sensing run went.
+
+    Attributes
+    ----------
+    source : str
+        What was read.
+    recorded : bool
+        Whether it was a recording, or one that is sent again.
+    frames, windows : int
+        Frames and windows analysed.
+    sparse : int
+        Windows left out because too few frames came in them.
+    seconds : float
+        Time from the first frame to the last, by their time stamps.
+    devices : tuple of str
+        Kinds of device that frames came from.
+    counts : CSIStatistics
+        What was lost, dropped, or not used.
+    result_age : (float, float, float) or None
+        50th, 95th and 99th percentile of the time from a window's last frame to its result in s; None where frames are
+        read from a file.
+    engine : str
+        What ran the model.
+    """
+
+    source: str
+    recorded: bool
+    frames: int
+    windows: int
+    sparse: int
+    seconds: float
+    devices: tuple[str, ...]
+    counts: CSIStatistics
+    result_age: tuple[float, float, float] | None
+    engine: str
+
+
 def progress_bar(console: Console, sample_count: int | None) -> Progress:
-    """Bar with the time to go where the length is known, else a spinner with the time since the start."""
+    """Bar with the time to go where the length is known, else a spinner, on terminals only, with the time so far."""
     rate = TextColumn("{task.fields[note]}")
     if sample_count is None:
         # This spinner is plain ASCII, which every terminal has.
         spinner = SpinnerColumn("line")
-        return Progress(spinner, TextColumn("{task.description}"), TimeElapsedColumn(), rate, console=console)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    return Progress(*columns, TimeElapsedColumn(), TextColumn("to go"), TimeRemainingColumn(), rate, console=console)
+        columns = (spinner, TextColumn("{task.description}"), TimeElapsedColumn(), rate)
+        return Progress(*columns, console=console, disable=not console.is_terminal)
+    bar = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    return Progress(*bar, TimeElapsedColumn(), TextColumn("to go"), TimeRemainingColumn(), rate, console=console)
 
 
 def annotation_line(annotation: Annotation) -> str:
@@ -79,6 +121,49 @@ def annotation_line(annotation: Annotation) -> str:
         f"{annotation.freq_lower_edge / 1e6:+12.3f} to {annotation.freq_upper_edge / 1e6:+12.3f} MHz  "
         f"{annotation.confidence:4.0%}"
     )
+
+
+def sensing_line(status: SensingStatus) -> str:
+    """The answer for one window of CSI as a line."""
+    return (
+        f"{status.time:10.2f} s  {status.label:16} {status.confidence:4.0%}  {status.frame_rate:7.1f} frames/s  "
+        f"lost {status.lost:,}"
+    )
+
+
+def activity_line(activity: Activity) -> str:
+    """One interval that is over, as a line."""
+    return f"{activity.time_start:10.2f} to {activity.time_end:.2f} s  {activity.label}  {activity.confidence:.0%}" + (
+        f"  lost {activity.lost:,}" if activity.lost else ""
+    )
+
+
+def activity_table(activities: Sequence[Activity], count: int) -> Table:
+    """Table of what happened when.
+
+    Parameters
+    ----------
+    activities : sequence of Activity
+        The last ones, in stream order.
+    count : int
+        How many there were in all.
+    """
+    cut = f"the last {len(activities)} of {count}" if count > len(activities) else None
+    table = Table(title="What happened when", caption=cut)
+    table.add_column("Activity")
+    for name in ("Start", "End", "Duration", "Confidence", "Frames/s", "Lost"):
+        table.add_column(name, justify="right")
+    for activity in activities:
+        table.add_row(
+            activity.label,
+            f"{activity.time_start:.2f} s",
+            f"{activity.time_end:.2f} s",
+            f"{activity.time_end - activity.time_start:.2f} s",
+            f"{activity.confidence:.0%}",
+            f"{activity.frame_rate:.1f}",
+            f"{activity.lost:,}",
+        )
+    return table
 
 
 def annotation_table(annotations: Sequence[Annotation], count: int) -> Table:
@@ -151,6 +236,30 @@ def report_lines(report: RunReport) -> list[str]:
         lines.append(f"Processor cores busy: {report.processor_seconds / report.elapsed:.2f}")
     if report.flowgraph_seconds:
         lines.append(f"Flowgraph: {report.flowgraph_seconds:.2f} s of processor time, its start included")
+    lines.append(f"Engine: {report.engine}")
+    return lines
+
+
+def sensing_report_lines(report: SensingReport) -> list[str]:
+    """How a sensing run went, a fact a line."""
+    counts = report.counts
+    lines = [f"Source: {report.source}{', RECORDED, not live' if report.recorded else ''}"]
+    lines += [f"Device: {device}" for device in report.devices]
+    rate = f", {(report.frames - 1) / report.seconds:.1f} a second" if report.seconds >= 0.01 else ""
+    lines.append(f"Frames: {report.frames:,} in {report.seconds:.2f} s{rate}; {report.windows:,} windows")
+    lines.append(f"Lost frames: {counts.lost:,} by the sender's count")
+    if counts.dropped:
+        lines.append(f"Dropped: {counts.dropped:,} packets came too fast for this machine")
+    if counts.foreign:
+        lines.append(f"Foreign: {counts.foreign:,} packets of other transmitters, kinds of frame or bandwidths")
+    lines += [f"Malformed: {number:,} packets, {reason}" for reason, number in counts.malformed.items()]
+    if report.sparse:
+        lines.append(f"Left out: {report.sparse} windows with fewer frames than the model needs")
+    if counts.restarts:
+        lines.append(f"Restarts: {counts.restarts}; the time between is not known")
+    if report.result_age is not None:
+        p50, p95, p99 = (f"{age * 1e3:.1f}" for age in report.result_age)
+        lines.append(f"Result age: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms after a window's last frame")
     lines.append(f"Engine: {report.engine}")
     return lines
 

@@ -214,7 +214,7 @@ def test_not_a_number_keeps_what_came_before(tmp_path: Path) -> None:
         (["zmq+pull://127.0.0.1:5555", "--sample-rate", "2e6", "--duration=-1"], ["--duration", "positive"]),
         (["zmq+pull://127.0.0.1:5555", "--sample-rate", "1e3"], ["0.001 MS/s", "resample"]),
         (["zmq+pull://127.0.0.1:5555", "--sample-rate", "2e6", "--idle-timeout", "-1"], ["idle_timeout"]),
-        (["zmq+pull://127.0.0.1:5555", "--sample-rate", "2e6", "--output", "x.sigmf-meta"], ["--jsonl"]),
+        (["zmq+pull://127.0.0.1:5555", "--sample-rate", "2e6", "--output", "x.json"], ["x.json", ".sigmf-meta"]),
         ([EXAMPLE, "--sample-rate", "2e6"], ["--sample-rate", "recording"]),
         ([EXAMPLE, "--model", "no-such"], ["no-such", "lte-nr-tiny"]),
         ([EXAMPLE, "--engine", "abacus", "--output", "/dev/shm/x.sigmf-meta"], ["abacus", "openvino"]),
@@ -298,6 +298,7 @@ def test_the_short_digest_is_whole_on_a_narrow_terminal() -> None:
 def test_accuracy_that_nothing_could_be_measured_for() -> None:
     metrics = {"by_snr_db": {"-5": {"miou": None}, "10": {"miou": 0.512}}}
     assert cli._accuracy(metrics) == "none at -5 dB, 0.51 at 10 dB"
+    assert cli._accuracy({"accuracy": {"unseen session": 0.563}}) == "0.56 unseen session"
 
 
 def test_a_restarted_sender_is_reported(port: int, sender: zmq.Socket[bytes]) -> None:

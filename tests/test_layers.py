@@ -20,13 +20,14 @@ PACKAGE = REPOSITORY / "rfvit_rt"
 # Dependencies point down: a room imports itself and rooms of the layers below its own.
 LAYERS = [
     {"cli"},
-    {"session"},
-    {"run"},
-    {"pipeline", "flowgraph", "terminal", "outputs"},
+    {"live", "report"},
+    {"session", "sensing"},
+    {"run", "doctor", "csi_replay"},
+    {"pipeline", "flowgraph", "terminal", "outputs", "running"},
     {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
     {"windowing", "contract", "vit"},
     {"spectrogram", "csi", "wire"},
-    {"datatypes", "errors"},
+    {"datatypes", "errors", "figures"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(reversed(LAYERS)) for room in rooms}
 SIDEWAYS = {("sinks", "sources")}  # annotations are written into the metadata of the recording that was read
@@ -39,7 +40,10 @@ HOMES = {
     "serial": {"rfvit_rt/sources/csi_serial.py"},
     # OpenVINO reports its imports to its maker unless it is imported as this file does it.
     "openvino": {"rfvit_rt/engines/openvino.py"},
-    "matplotlib": {"rfvit_rt/sinks/image.py"},
+    "matplotlib": {"rfvit_rt/sinks/image.py", "rfvit_rt/sinks/timeline_image.py"},
+    "jinja2": {"rfvit_rt/report/page.py"},
+    "paho": {"rfvit_rt/sinks/mqtt.py"},
+    "prometheus_client": {"rfvit_rt/sinks/prometheus.py"},
     "gnuradio": set(),
     "pmt": set(),
     "training": set(),
@@ -185,7 +189,8 @@ def wire_files() -> list[Path]:
 def test_the_base_install_imports_without_the_extras():
     extras = {name_of(PACKAGE / "vit.py"), *(home for package in OPTIONAL for home in HOMES[package])}
     modules = [module_of(path) for path in python_files("rfvit_rt") if name_of(path) not in extras]
-    forbidden = [package for package in HOMES if package not in ("openvino", "matplotlib")]
+    base = ("openvino", "matplotlib", "serial", "jinja2", "paho", "prometheus_client")
+    forbidden = [package for package in HOMES if package not in base]
     code = f"""{ONLY}
 import importlib, json
 forbidden, modules = json.loads(sys.argv[1])
@@ -224,7 +229,9 @@ def test_the_wire_imports_in_gnu_radios_python(gnuradio_python):
     assert int(child.stdout.split()[0]) >= 5
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["segment", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["segment", "--help"], ["sense", "--help"]], ids=" ".join
+)
 def test_the_command_line_answers_without_heavy_imports(arguments):
     code = """
 import sys

@@ -80,7 +80,9 @@ class OpenVINOEngine(Engine):
         spec = model.contract.spec
         self.input_shape = (spec.n_steps, spec.n_bins)
         self._output_shape = model.contract.output_shape
-        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision}
+        # Pictures of CSI come one by one, seconds apart: all cores work on one. Those of spectra come by the dozen.
+        hint = "LATENCY" if model.contract.task == "activity" else "THROUGHPUT"
+        options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": self.precision}
         if device == "CPU":
             # GNU Radio, or a second rfvit, runs beside: threads tied to cores would wait for theirs while others idle.
             options["ENABLE_CPU_PINNING"] = "NO"

@@ -41,8 +41,8 @@ DPI = 100
 WIDTH = 16.0  # inches: 1600 pixels
 
 
-class ImageSink:
-    """Gathers a run and writes it as a PNG of 1600 pixels' width when closed.
+class RunPicture:
+    """Gathers a run and draws it, 1600 pixels wide.
 
     Time runs to the right. A column of the picture is one time step at first; whenever more than `MAX_COLUMNS` are
     needed, neighbouring columns become one. Each shows the strongest of its time steps, so that a short burst in a long
@@ -53,29 +53,15 @@ class ImageSink:
 
     Parameters
     ----------
-    path : path
-        The ``.png`` file.
     labels : sequence of str
         Name of every class; the first is background.
     title : str
         What the picture shows, such as the recording's name.
     model : str
         Name of the model that found it.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    OutputError
-        If the file exists already, its name does not end in ``.png``, or its folder is missing.
     """
 
-    def __init__(
-        self, path: str | Path, labels: Sequence[str], title: str = "", model: str = "", overwrite: bool = False
-    ) -> None:
-        self._path = Path(path)
-        self._overwrite = overwrite
-        _check(self._path, overwrite)
+    def __init__(self, labels: Sequence[str], title: str = "", model: str = "") -> None:
         self._labels = tuple(labels)
         self._title = title
         self._model = model
@@ -126,25 +112,11 @@ class ImageSink:
         if len(self._boxes) > MAX_BOXES:
             heapq.heappop(self._boxes)
 
-    def close(self) -> None:
-        """Draw the picture and put it in place, complete or not at all.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
+    def png(self) -> bytes:
+        """Draw what was gathered so far, as a PNG file."""
         content = io.BytesIO()
         FigureCanvasAgg(self._figure()).print_png(content, metadata={"Title": self._title, "Software": "rfvit-rt"})
-        _put(self._path, content.getvalue(), self._overwrite)
-
-    def __enter__(self) -> ImageSink:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()  # after an error as well: what came before it is worth seeing
+        return content.getvalue()
 
     # --- gathering ---
 
@@ -246,7 +218,7 @@ class ImageSink:
 
     def _head(self, figure: Figure) -> None:
         y = 1 - 0.12 / figure.get_figheight()
-        figure.text(0.065, y, self._title, fontsize=15, fontweight="bold", va="top")
+        figure.text(0.065, y, self._title, fontsize=15, fontweight="bold", va="top", parse_math=False)
         facts = [_describe(band) for band in self._bands.values()] if len(self._bands) == 1 else []
         if self._model:
             facts.append(f"model {self._model}")
@@ -255,12 +227,12 @@ class ImageSink:
         if self._box_count > len(self._boxes):
             facts.append(f"only the {len(self._boxes)} largest of {self._box_count} boxes are drawn")
         y -= 0.36 / figure.get_figheight()
-        figure.text(0.065, y, "   ·   ".join(facts), fontsize=11, va="top", color="0.25")
+        figure.text(0.065, y, "   ·   ".join(facts), fontsize=11, va="top", color="0.25", parse_math=False)
         handles = [Patch(facecolor=_colour(i), label=name) for i, name in enumerate(self._labels[1:])]
         handles.append(Patch(facecolor="none", edgecolor="black", linewidth=1.8, label="box: label, confidence"))
         if any(np.isnan(band.level[: self._columns]).any() for band in self._bands.values()):
             handles.append(Patch(facecolor="white", edgecolor="0.6", hatch="////", label="no samples"))
-        figure.legend(
+        legend = figure.legend(
             handles=handles,
             loc="upper right",
             bbox_to_anchor=(0.935, 1 - 0.08 / figure.get_figheight()),
@@ -270,6 +242,8 @@ class ImageSink:
             handlelength=1.4,
             columnspacing=1.6,
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
     def _foot(self, panel: Axes) -> None:
         _, name = self._time_unit()
@@ -319,6 +293,51 @@ class ImageSink:
         for corner in _label_places(start, end, lower, upper, has_room):
             if _place_label(panel, text, colour, corner, placed):
                 return
+
+
+class ImageSink(RunPicture):
+    """Gathers a run and writes its picture when closed.
+
+    Parameters
+    ----------
+    path : path
+        The ``.png`` file.
+    labels, title, model
+        As for :class:`RunPicture`.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If the file exists already, its name does not end in ``.png``, or its folder is missing.
+    """
+
+    def __init__(
+        self, path: str | Path, labels: Sequence[str], title: str = "", model: str = "", overwrite: bool = False
+    ) -> None:
+        super().__init__(labels, title, model)
+        self._path = Path(path)
+        self._overwrite = overwrite
+        check_png(self._path, overwrite)
+
+    def close(self) -> None:
+        """Draw the picture and put it in place, complete or not at all.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        put_png(self._path, self.png(), self._overwrite)
+
+    def __enter__(self) -> ImageSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()  # after an error as well: what came before it is worth seeing
 
 
 class _Band:
@@ -484,6 +503,7 @@ def _place_label(panel: Axes, text: str, colour: str, corner: _Corner, placed: l
         fontsize=10.5,
         fontweight="bold",
         color="black",
+        parse_math=False,
         zorder=4,
         bbox={"facecolor": colour, "edgecolor": "none", "alpha": 0.92, "boxstyle": "square,pad=0.18"},
     )
@@ -497,14 +517,16 @@ def _place_label(panel: Axes, text: str, colour: str, corner: _Corner, placed: l
     return True
 
 
-def _check(path: Path, overwrite: bool) -> None:
+def check_png(path: Path, overwrite: bool) -> None:
+    """Check that a picture can be written, as :func:`rfvit_rt.sinks.files.check_output`, and that it is a PNG."""
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path} does not end in .png, the only kind of picture that is written; rename it")
     check_output(path, overwrite)
 
 
-def _put(path: Path, content: bytes, overwrite: bool) -> None:
-    _check(path, overwrite)  # once more: it may have come up during the run
+def put_png(path: Path, content: bytes, overwrite: bool) -> None:
+    """Put a picture in place, complete or not at all; raises :class:`rfvit_rt.errors.OutputError`."""
+    check_png(path, overwrite)  # once more: it may have come up during the run
     try:
         replace_file(path, content)
     except OSError as error:

@@ -97,7 +97,7 @@ def write_annotations(
     check_annotations_output(recording, output, overwrite)
     model = f"{model_name}@{model_hash[:12]}"
     found = [
-        _found(annotation, recording.sample_end) | {"rfvit:model": model}
+        describe_annotation(annotation, recording.sample_end) | {"rfvit:model": model}
         for annotation in annotations
         if annotation.sample_start < recording.sample_end
     ]
@@ -106,7 +106,7 @@ def write_annotations(
     linked = _link(data, recording.data_path)
     try:
         _point_to_data(document, recording, data)
-        replace_file(output, _serialise(document, output))
+        replace_file(output, serialise(document, output))
     except BaseException as error:
         if linked:
             data.unlink()
@@ -188,7 +188,7 @@ def write_recording(
         "annotations": [_annotation(annotation, len(samples)) for annotation in truth],
     }
     try:
-        text = _serialise(document, meta_path)
+        text = serialise(document, meta_path)
         replace_file(data_path, raw)
         replace_file(meta_path, text)
     except OSError as error:
@@ -207,7 +207,8 @@ def _annotation(annotation: Annotation, sample_end: int) -> dict[str, Any]:
     }
 
 
-def _found(annotation: Annotation, sample_end: int) -> dict[str, Any]:
+def describe_annotation(annotation: Annotation, sample_end: int) -> dict[str, Any]:
+    """Give a result as SigMF has it, cut off at `sample_end`."""
     return _annotation(annotation, sample_end) | {
         "core:comment": f"confidence {annotation.confidence:.0%}",
         "rfvit:confidence": round(float(annotation.confidence), 4),
@@ -275,7 +276,7 @@ def _describe_archive(document: dict[str, Any], recording: Recording) -> None:
     fields["core:trailing_bytes"] = after + fields.get("core:trailing_bytes", 0)
 
 
-def _serialise(document: Mapping[str, Any], path: Path) -> bytes:
+def serialise(document: Mapping[str, Any], path: Path) -> bytes:
     """Text of the metadata, checked against SigMF's schema, with sections and keys in sigmf-python's order."""
     try:
         validate_metadata(document)

@@ -42,6 +42,8 @@ class StreamStatistics:
         Times the offset went backwards: the sender began a new stream.
     requests_repeated : int
         Requests that went unanswered for too long and were sent again.
+    simulated : bool
+        Whether a tag ``simulated`` said that no radio received them.
     """
 
     messages: int = 0
@@ -52,6 +54,7 @@ class StreamStatistics:
     without_rate: int = 0
     restarts: int = 0
     requests_repeated: int = 0
+    simulated: bool = False
 
 
 def samples_lost(jump: Fraction | float) -> int:
@@ -113,6 +116,7 @@ class Timeline:
             If a radio tag has a value that cannot be.
         """
         start = self._place(message)
+        self._statistics.simulated |= any(tag.key == "simulated" and tag.value is not False for tag in message.tags)
         samples = message.samples[: self._left()]
         self._statistics.samples_received += len(samples)
         self._next = start + len(samples)

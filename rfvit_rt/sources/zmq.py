@@ -352,7 +352,10 @@ class _Link:
         socket.rcvhwm = config.receive_hwm
         socket.set(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
         socket.set(zmq.IPV6, "[" in config.endpoint)
-        socket.set(zmq.IMMEDIATE, 1)  # requests queue only for a sender that is there
+        if config.kind == "req":
+            # Requests queue only for a sender that is there. Not for the others: with this set, what came and was not
+            # read yet is thrown away when the sender goes, and with it the end of a stream that ends.
+            socket.set(zmq.IMMEDIATE, 1)
         if config.kind == "sub":
             socket.subscribe(config.stream_format.key or b"")
         events = zmq.EVENT_CONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED

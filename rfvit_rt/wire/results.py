@@ -1,27 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as JSON: annotations, emissions, activities and the state of a run, with SigMF's field names.
+"""Results as JSON: annotations, emissions, windows, activities and the state of a run, with SigMF's field names.
 
 Every message is one JSON object with ``"type"`` and ``"version"``. Positions are sample indices, frequencies Hz. What
-comes of CSI has frames in place of samples, and seconds on the clock of the frames' time stamps.
+comes of CSI has frames in place of samples, and seconds since the first frame, by the clock of the frames' time stamps.
 Fields that SigMF defines keep its names (``core:``); those of our own begin with ``rfvit:``. A reader ignores fields
-it does not know; a change that a reader must know of raises the version.
+it does not know and skips messages of types it does not know: later releases may send more of both. A change that a
+reader must know of raises the version.
+
+``results.schema.json`` beside this file says the same as a JSON schema.
+
+The type comes first in the bytes, so that a ZeroMQ subscriber can have only what it wants: see :func:`prefix`.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from dataclasses import dataclass
 from typing import Any, Union
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rfvit_rt.datatypes import Activity, Annotation, Emission
 from rfvit_rt.errors import WireError
+from rfvit_rt.wire.summary import MAX_BINS, MAX_LABELS, MAX_STEPS, WindowSummary
 
 VERSION = 1
-TYPES = ("annotation", "emission", "status", "activity", "sensing")
+TYPES = ("annotation", "emission", "status", "window", "activity", "sensing")
 MAX_BYTES = 16384
 MAX_LABEL = 128
 MAX_INTEGER = 2**63 - 1
+_SEPARATORS = (",", ":")
 
 
 @dataclass(frozen=True)
@@ -69,11 +80,11 @@ class SensingStatus:
     frame_rate : float
         Frames of the newest window that arrived per second.
     recorded : bool
-        Whether the frames come from a file, and not from the air as it is now.
+        Whether the frames come from a file, or from a sender that says it replays one.
     frames, lost, dropped, foreign, malformed : int
         Frames so far: used; lost on the way; dropped here because they came too fast; from other senders; unreadable.
     result_age : float or None
-        Seconds from the arrival of the newest window's last frame to its result; None where the frames were recorded.
+        Seconds from the arrival of the newest window's last frame to its result; None where frames come from a file.
     """
 
     label: str
@@ -89,7 +100,8 @@ class SensingStatus:
     result_age: float | None
 
 
-Result = Union[Annotation, Emission, Status, Activity, SensingStatus]  # noqa: UP007  (GNU Radio's Python evaluates this line)
+# A Union, since GNU Radio's Python evaluates this line.
+Result = Union[Annotation, Emission, Status, WindowSummary, Activity, SensingStatus]  # noqa: UP007
 
 
 def to_dict(result: Result) -> dict[str, Any]:
@@ -119,6 +131,20 @@ def to_dict(result: Result) -> dict[str, Any]:
             "rfvit:burst_count": int(result.burst_count),
             "rfvit:duty_cycle": float(result.duty_cycle),
             "rfvit:confidence": float(result.confidence),
+        }
+    if isinstance(result, WindowSummary):
+        return {
+            "type": "window",
+            "version": VERSION,
+            "core:sample_start": int(result.sample_start),
+            "core:sample_count": int(result.sample_count),
+            "core:sample_rate": float(result.sample_rate),
+            "core:frequency": _float_or_none(result.frequency),
+            "rfvit:labels": list(result.labels),
+            "rfvit:shares": [float(share) for share in result.shares],
+            "rfvit:steps": int(result.class_map.shape[0]),
+            "rfvit:bins": int(result.class_map.shape[1]),
+            "rfvit:class_map": base64.b64encode(result.class_map.tobytes()).decode("ascii"),  # step after step
         }
     if isinstance(result, Activity):
         return {
@@ -207,6 +233,17 @@ def from_dict(message: object) -> Result:
             duty_cycle=fields.share("rfvit:duty_cycle"),
             confidence=fields.share("rfvit:confidence"),
         )
+    if kind == "window":
+        labels = fields.labels("rfvit:labels")
+        return WindowSummary(
+            sample_start=fields.integer("core:sample_start"),
+            sample_count=fields.integer("core:sample_count", at_least=1),
+            sample_rate=fields.positive("core:sample_rate"),
+            frequency=fields.number_or_none("core:frequency"),
+            labels=labels,
+            shares=fields.shares("rfvit:shares", len(labels)),
+            class_map=fields.class_map("rfvit:class_map", len(labels)),
+        )
     if kind == "activity":
         time_start = fields.number("rfvit:time_start")
         return Activity(
@@ -254,9 +291,14 @@ def encode(result: Result) -> bytes:
         If a number is not finite, which JSON cannot say.
     """
     try:
-        return json.dumps(to_dict(result), allow_nan=False, separators=(",", ":")).encode("ascii")
+        return json.dumps(to_dict(result), allow_nan=False, separators=_SEPARATORS).encode("ascii")
     except ValueError as error:
         raise WireError(f"{result} holds a number that is not finite; JSON cannot carry it") from error
+
+
+def prefix(kind: str) -> bytes:
+    """First bytes of every message of a type (``annotation``, ...) and of no other: what to subscribe to for it."""
+    return json.dumps({"type": kind}, separators=_SEPARATORS).encode("ascii").replace(b"}", b",")
 
 
 def decode(data: bytes) -> Result:
@@ -294,10 +336,19 @@ class _Fields:
             raise WireError(f"{name} is {_shown(value)}; expected 1 to {MAX_LABEL} printable characters")
         return value
 
-    def integer(self, name: str, at_least: int = 0) -> int:
+    def labels(self, name: str) -> tuple[str, ...]:
+        return tuple(_Fields({name: value}).text(name) for value in self._list(name, 1, MAX_LABELS))
+
+    def _list(self, name: str, least: int, most: int) -> list[object]:
         value = self._get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= MAX_INTEGER:
-            raise WireError(f"{name} is {_shown(value)}; expected an integer from {at_least} to {MAX_INTEGER}")
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise WireError(f"{name} is {_shown(value)}; expected a list of {least} to {most}")
+        return value
+
+    def integer(self, name: str, at_least: int = 0, at_most: int = MAX_INTEGER) -> int:
+        value = self._get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
+            raise WireError(f"{name} is {_shown(value)}; expected an integer from {at_least} to {at_most}")
         return value
 
     def number(self, name: str, at_least: float = -math.inf) -> float:
@@ -330,6 +381,22 @@ class _Fields:
         if not 0 <= value <= 1:
             raise WireError(f"{name} is {value}; expected 0 to 1")
         return value
+
+    def shares(self, name: str, count: int) -> tuple[float, ...]:
+        return tuple(_Fields({name: value}).share(name) for value in self._list(name, count, count))
+
+    def class_map(self, name: str, classes: int) -> NDArray[np.uint8]:
+        steps = self.integer("rfvit:steps", at_least=1, at_most=MAX_STEPS)
+        bins = self.integer("rfvit:bins", at_least=1, at_most=MAX_BINS)
+        value = self._get(name)
+        try:
+            data = base64.b64decode(value if isinstance(value, str) else "", validate=True)
+        except ValueError:  # not ASCII, or not base64
+            data = b""
+        if len(data) != steps * bins or max(data) >= classes:
+            expected = f"{steps} times {bins} class numbers below {classes} in base64"
+            raise WireError(f"{name} is {_shown(value)}; expected {expected}")
+        return np.frombuffer(data, np.uint8).reshape(steps, bins)
 
     def band(self) -> tuple[float, float]:
         lower, upper = self.number("core:freq_lower_edge"), self.number("core:freq_upper_edge")

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from rfvit_rt.contract import ModelContract, ModelFile, read_model
+from rfvit_rt.contract import ModelContract, ModelFile, Spec, read_model
 from rfvit_rt.csi import CSISpec
 from rfvit_rt.spectrogram import SpectrogramSpec
 
@@ -114,12 +114,11 @@ def batch() -> Callable[..., Batch]:
     return batch_of
 
 
-def batch_of(count: int, seed: int = 1, spec: SpectrogramSpec = SPEC) -> Batch:
+def batch_of(count: int, seed: int = 1, spec: Spec = SPEC) -> Batch:
     """Draw noise with a raised band in each picture, and a bin width for each."""
     rng = np.random.default_rng(seed)
     pictures = rng.normal(0, 0.2, (count, spec.n_steps, spec.n_bins)).astype(np.float32)
     for picture in pictures:
         first = rng.integers(0, spec.n_bins // 2)
         picture[rng.integers(0, spec.n_steps // 2) :, first : first + spec.n_bins // 3] += rng.uniform(0.2, 2)
-    low, high = spec.db_min / spec.db_scale, spec.db_max / spec.db_scale
-    return pictures.clip(low, high), rng.uniform(-1, 2, count).astype(np.float32)
+    return pictures.clip(spec.picture_min, spec.picture_max), rng.uniform(-1, 2, count).astype(np.float32)

@@ -27,7 +27,7 @@ def test_agrees_with_openvino(model, batch):
 )
 def test_agrees_with_openvino_on_what_ships(name, batch):
     model = find_model(name)
-    pictures, bin_widths = batch(4, spec=model.contract.spectrogram)
+    pictures, bin_widths = batch(4, spec=model.contract.spec)
     with load_engine(model, "pytorch") as reference, load_engine(model, "openvino", precision="f32") as engine:
         expected, got = reference.infer(pictures, bin_widths), engine.infer(pictures, bin_widths)
     np.testing.assert_allclose(got, expected, atol=TOLERANCE)

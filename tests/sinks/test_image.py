@@ -54,6 +54,14 @@ def drawn(sink: ImageSink) -> tuple[NDArray[np.float32], list[Axes], list[str]]:
     return imread(content)[:, :, :3], panels, [text for text in texts if text]
 
 
+def test_dollars_in_names_are_no_formulas(tmp_path: Path) -> None:
+    sink = ImageSink(tmp_path / "a.png", ("background", "$\\frac{$", "NR"), "$\\frac{$.sigmf-meta", "$\\frac{$")
+    sink.add(*stretch(64))
+    sink.add_annotation(box(0, 64, "$\\frac{$"))
+    sink.close()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
 def around(pixels: NDArray[np.float32], panel: Axes, milliseconds: float, megahertz: float) -> NDArray[np.float32]:
     """A few pixels about a point of a panel, (pixel, RGB)."""
     x, y = panel.transData.transform((milliseconds, megahertz))

@@ -144,6 +144,12 @@ def test_radio_loss_at_the_end_of_a_message_comes_with_the_next_block() -> None:
     assert [block.radio_lost for block in blocks] == [0, 50]
 
 
+def test_a_sender_that_says_it_is_simulated_is_known_by_it() -> None:
+    assert place(message(0, 10, Tag(3, "simulated", True)), message(10, 10))[1].simulated
+    for tag in (Tag(3, "simulated", False), Tag(3, "rx_rate", RATE)):
+        assert not place(message(0, 10, tag))[1].simulated
+
+
 def test_offset_that_goes_back_is_a_new_stream() -> None:
     tags = (Tag(500, "rx_freq", 1e9), rx_time(500, 100, 0.0))
     blocks, statistics = place(message(500, 10, *tags), message(0, 10, rx_time(0, 9999, 0.0)), message(10, 10))

@@ -187,6 +187,22 @@ def test_slow_reader_holds_the_sender_back_and_loses_nothing(peer: Peer, address
     assert_ramp(blocks)
 
 
+def test_what_a_sender_sent_before_it_went_is_not_lost(address: str) -> None:
+    """The reader is slow, so what the sender has sent when it closes still waits in the reader's socket."""
+    with source(address, ring_samples=100, sample_count=2500) as received:
+        with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
+            sender.bind(address)
+            sender.linger = PATIENCE * 1000
+            for count in (1, 2):  # one goes to the ring, one waits to, so that the thread takes no more
+                send(sender, message(100 * count - 100, 100))
+                wait_until(lambda count=count: received.statistics.messages == count)
+            send(sender, *(message(start, 100) for start in range(200, 2500, 100)))
+        time.sleep(0.3)  # the news that the sender has gone is faster than the reader
+        blocks = list(received)
+    assert segments(blocks) == [(0, 2500, RATE, None, 0)]
+    assert_ramp(blocks)
+
+
 def test_untagged_shorts_to_a_bound_puller(peer: Peer) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
