@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo   replay the example recording through GNU Radio and segment it
 # make test   run all tests
-# Both install what is missing first; GNU Radio needs root for that.
+# make install-blocks   install the GNU Radio blocks, below PREFIX
+# They install what is missing first; GNU Radio and the tools to build its blocks need root for that.
 
 PYTHON ?= python3
 RECORDING := flowgraphs/recordings/lte_nr_20MHz.sigmf-meta
 SMOKE := runs/smoke
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
+HAVE = dpkg -s $(1) >/dev/null 2>&1
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 
 # GNU Radio has a Python of its own, which rfvit looks for; RFVIT_GNURADIO_PYTHON names it.
@@ -21,15 +23,35 @@ except RfvitError as error:
 endef
 export FIND_GNURADIO
 
-.PHONY: demo test lint format smoke clean gnuradio
+# What builds the blocks; what shows their Qt sink to the tests, and a broker for their MQTT messages.
+BUILD_PACKAGES := cmake g++ make pkg-config gnuradio-dev
+TEST_PACKAGES := $(BUILD_PACKAGES) xvfb xauth mosquitto
+BLOCKS_BUILD := build/gr_blocks
+PREFIX := /usr/local
+
+.PHONY: demo test lint format smoke clean gnuradio test-packages install-blocks flowgraphs
 
 demo: gnuradio .venv/runtime
 	mkdir -p demo-out
 	cp -f $(RECORDING) $(RECORDING:-meta=-data) demo-out/
 	.venv/bin/rfvit replay demo-out/lte_nr_20MHz.sigmf-meta --png demo-out/lte_nr_20MHz.png --overwrite
 
-test: gnuradio .venv/development
+test: gnuradio test-packages .venv/development
 	.venv/bin/python -m pytest
+
+# GRC and GNU Radio's Python look into /usr/local by themselves; another PREFIX has to be told to both.
+install-blocks:
+	@$(call HAVE,$(BUILD_PACKAGES)) || { $(CAN_APT) && $(APT_INSTALL) $(BUILD_PACKAGES); } || command -v cmake >/dev/null || \
+		{ echo "the blocks need tools to build; install: sudo apt-get install $(BUILD_PACKAGES)"; exit 1; }
+	cmake -S gr_blocks -B $(BLOCKS_BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+	cmake --build $(BLOCKS_BUILD)
+	@[ -w "$(DESTDIR)$(PREFIX)" ] || mkdir -p "$(DESTDIR)$(PREFIX)" 2>/dev/null && [ -w "$(DESTDIR)$(PREFIX)" ] || \
+		{ echo "cannot write to $(DESTDIR)$(PREFIX); run: sudo cmake --install $(BLOCKS_BUILD)"; exit 1; }
+	DESTDIR=$(DESTDIR) cmake --install $(BLOCKS_BUILD)
+
+# Every flowgraph's .py and picture, from its .grc.
+flowgraphs: gnuradio
+	/usr/bin/python3 flowgraphs/build.py
 
 lint: .venv/development
 	.venv/bin/ruff check .
@@ -76,6 +98,11 @@ gnuradio: .venv/runtime
 	@.venv/bin/python -c "$$FIND_GNURADIO" 2>/dev/null && exit; \
 	if [ -z "$$RFVIT_GNURADIO_PYTHON" ] && $(CAN_APT); then $(APT_INSTALL) gnuradio || exit 1; fi; \
 	.venv/bin/python -c "$$FIND_GNURADIO"
+
+# Tests that need these skip, and say so, where they are missing.
+test-packages:
+	@$(call HAVE,$(TEST_PACKAGES)) || { $(CAN_APT) && $(APT_INSTALL) $(TEST_PACKAGES); } || \
+		echo "tests of building the GNU Radio blocks may be skipped; install: sudo apt-get install $(TEST_PACKAGES)"
 
 clean:
 	rm -rf .venv build demo-out *.egg-info
