@@ -96,6 +96,8 @@ class RtlTcpSource(gr.sync_block):
             raw = self._socket.recv(min(len(out) * size, LARGEST_READ) - len(self._left))
         except TimeoutError:
             return 0
+        except ConnectionResetError:  # hung up with commands of ours unread
+            return self._fail("it closed the connection")
         except OSError as error:
             return self._fail(f"reading from it failed: {error.strerror or error}")
         if not raw:

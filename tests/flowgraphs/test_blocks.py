@@ -150,7 +150,7 @@ def test_rtl_tcp_samples_and_retunes(gnuradio_python: Path, gain: str, asked: li
     samples = np.array(real) + 1j * np.array(imaginary)
     retuned = int(np.argmax(samples == -0.5j))
     tuned = int(np.argmax(samples != 0))  # a server streams before it has read what the client wants
-    assert tuned < retuned < len(samples)
+    assert tuned <= retuned < len(samples)  # on a busy machine, nothing may come between the two
     np.testing.assert_array_equal(samples[tuned:retuned], -1 + 127 / 128 * 1j)
     np.testing.assert_array_equal(samples[retuned:], -0.5j)
     assert [tag for tag in tags if tag[0] == 0] == [[0, "rx_rate", 1e5], [0, "rx_freq", 100e6]]
