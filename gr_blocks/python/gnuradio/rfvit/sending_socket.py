@@ -18,6 +18,7 @@ _POLICIES = ("block", "drop")
 _LONGEST_WAIT = 0.1  # seconds: how soon the end of the flowgraph is noticed
 _NAP = 0.001  # seconds
 _LAST_BYTES = 1.8  # seconds, of which `GRACE` is a part: ZeroMQ lets go of the last message before all of it is sent
+_LAST_BYTES_AT_THE_END = 10.0  # seconds, the same where nobody waits for the flowgraph to stop
 _FORGET_AFTER = 256  # messages
 _LARGEST_SUBSCRIPTION = 4096  # bytes: all that readers have to send
 
@@ -111,14 +112,16 @@ class SendingSocket:
         if self._closing is None or not self._closing.alive:
             return 0
         self._forget_taken()
+        is_patient = stream_ended and self._waits
         since = time.monotonic()
         while self._queued and time.monotonic() < since + GRACE:
             time.sleep(_NAP)
             before = len(self._queued)
             self._forget_taken()
-            if stream_ended and self._waits and len(self._queued) < before:
+            if is_patient and len(self._queued) < before:
                 since = time.monotonic()
-        self._socket.linger = 0 if self._queued else round(1000 * (since + _LAST_BYTES - time.monotonic()))
+        last_bytes = _LAST_BYTES_AT_THE_END if is_patient else _LAST_BYTES
+        self._socket.linger = 0 if self._queued else round(1000 * (since + last_bytes - time.monotonic()))
         self._closing()
         return sum(items for _, items in self._queued)
 
