@@ -102,7 +102,8 @@ class SendingSocket:
         ----------
         stream_ended : bool
             Whether nobody stopped the flowgraph before the stream's own end. With the policy ``block``, the second then
-            begins anew with every message that is taken, so that nothing is lost to a reader that is merely slow.
+            begins anew with every message that is taken, so that nothing is lost to a reader that is merely slow. (A
+            reader may hold two messages that it has not read: it is slow, not stuck, if it reads two in that time.)
 
         Returns
         -------
