@@ -7,6 +7,7 @@
 PYTHON ?= python3
 RECORDING := flowgraphs/recordings/lte_nr_20MHz.sigmf-meta
 SMOKE := runs/smoke
+EXPERIMENTS := runs/experiments-smoke
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 HAVE = dpkg -s $(1) >/dev/null 2>&1
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
@@ -29,7 +30,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) xvfb xauth mosquitto
 BLOCKS_BUILD := build/gr_blocks
 PREFIX := /usr/local
 
-.PHONY: demo test lint format smoke clean gnuradio test-packages install-blocks flowgraphs
+.PHONY: demo test lint format smoke experiments-smoke clean gnuradio test-packages install-blocks flowgraphs
 
 demo: gnuradio .venv/runtime
 	mkdir -p demo-out
@@ -74,6 +75,15 @@ smoke: .venv/development
 		--out $(SMOKE)/evaluation.json
 	.venv/bin/python -m training.export --checkpoint $(SMOKE)/finetune/best.safetensors --data $(SMOKE)/scenes \
 		--metrics $(SMOKE)/evaluation.json --out $(SMOKE)/smoke.onnx
+
+# All tables of training.experiments, small enough for minutes; their figures mean nothing.
+experiments-smoke: .venv/development
+	rm -rf $(EXPERIMENTS)
+	.venv/bin/python -m training.scenes --out $(EXPERIMENTS)/scenes --train 160 --validation 24 --test 60
+	.venv/bin/python -m training.experiments larger labels snr alarms rates captures masking heads adapt losses paper \
+		--data $(EXPERIMENTS)/scenes --out $(EXPERIMENTS) --seeds 1 --unet-width 4 --windows 24 --set-windows 6 \
+		--pretraining training/configs/pretrain_experiment_smoke.toml \
+		--finetuning training/configs/finetune_experiment_smoke.toml --captures flowgraphs/recordings
 
 # Debian and Ubuntu leave venv and ensurepip out of their Python; without them the first command fails half-way.
 .venv/bin/pip:

@@ -56,10 +56,29 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Windows that make up a share of every batch."""
+    """Windows that make up a share of every batch.
+
+    Attributes
+    ----------
+    windows : Windows
+    share : float
+    places : (used,) int64, optional
+        Of the windows that are used; all where not given.
+    """
 
     windows: Windows
     share: float = 1.0
+    places: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.windows if self.places is None else self.places)
+
+
+def some_scenes(windows: Windows, share: float, seed: int) -> NDArray[np.int64]:
+    """Places of the windows of a share of the scenes, one at least, drawn by seed; a larger share holds a smaller."""
+    scenes = np.random.default_rng([seed, 2]).permutation(np.unique(windows.scenes))
+    kept = scenes[: max(1, round(share * len(scenes)))]
+    return np.flatnonzero(np.isin(windows.scenes, kept))
 
 
 def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
@@ -147,7 +166,8 @@ def drawn(parts: Sequence[Part], batch_size: int, seed: int, step: int) -> list[
     chosen: list[tuple[int, int]] = []
     for number, part in enumerate(parts):
         first, last = (edges[number + 1] - edges[number] for edges in counts)
-        chosen += [(number, int(i)) for i in indices(len(part.windows), first, last, seed + number * 1_000_003)]
+        orders = indices(len(part), first, last, seed + number * 1_000_003)
+        chosen += [(number, int(i)) for i in (orders if part.places is None else part.places[orders])]
     return chosen
 
 

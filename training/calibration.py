@@ -14,20 +14,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from torch import Tensor
+from scipy.optimize import minimize
+from torch import Tensor, nn
 
 from rfvit_rt.vit import Segmenter
 from training.accelerator import Accelerator
 from training.batches import Batch, evaluation_batches
 from training.datasets import IGNORED, Windows
 from training.optimisation import Workers
+from training.unet import UNet
 
 BINS = 15  # as Guo et al. 2017 use
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _FINE = 3000  # cells of a count; a multiple of BINS and of 100, so that bins and thresholds lie on their edges
-_PIXELS = 4096  # of a window, drawn by chance, that a temperature is fitted on
+_PIXELS = 4096  # of a window, drawn by chance, that a calibration is fitted on
 TEMPERATURES = (0.1, 10.0)
+BIASES = (-10.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +103,74 @@ class Reliability:
         }
 
 
-def fit_temperature(model: Segmenter, windows: Windows, limit: int, workers: Workers | Accelerator) -> float:
-    """Temperature that logits are to be divided by, so that the likelihood of held-out pixels is largest.
+@dataclass(frozen=True)
+class Calibration:
+    """Calibrated logits are ``logits / temperature + class_bias``.
 
-    Temperature scaling (Guo et al. 2017, section 4.2): it changes confidences and no label.
+    Attributes
+    ----------
+    temperature : float
+    class_bias : tuple of float
+        One for each label, with a mean of 0.
+    """
+
+    temperature: float
+    class_bias: tuple[float, ...]
+
+
+def fit_calibration(
+    model: nn.Module, windows: Windows, limit: int, workers: Workers | Accelerator, *, bias: bool = True
+) -> Calibration:
+    """Temperature and biases of the classes with which the likelihood of held-out pixels is largest.
+
+    Temperature scaling (Guo et al. 2017, section 4.2) changes confidences and no label. Biases, the other half of what
+    they call vector scaling, undo what weights of the classes in the loss did to the confidences; they change labels
+    too. The problem is convex in ``1 / temperature`` and the biases.
+
+    Parameters
+    ----------
+    model : Module
+        Takes pictures and bin widths, gives logits.
+    windows : Windows
+        At most `limit` of them are used.
+    limit : int
+    workers : Workers or Accelerator
+    bias : bool
+        Whether to fit biases; they are 0 otherwise.
 
     Returns
     -------
-    float
-        Between the two of `TEMPERATURES`.
+    Calibration
+        Its temperature lies between the two of `TEMPERATURES`, its biases between the two of `BIASES`.
     """
+    logits, true = _drawn_pixels(model, windows, limit, workers)
+    count = len(windows.labels)
+    none = Calibration(1.0, (0.0,) * count)
+    if not len(true):
+        return none
+
+    def objective(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        free = torch.tensor(numbers, dtype=torch.float32, requires_grad=True)
+        loss = F.cross_entropy(logits * free[0] + free[1:], true) + 1e-6 * (free[1:] ** 2).sum()
+        loss.backward()
+        assert free.grad is not None
+        return loss.item(), free.grad.double().numpy()
+
+    found = minimize(
+        objective,
+        np.array([1.0, *none.class_bias]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1 / TEMPERATURES[1], 1 / TEMPERATURES[0])] + [BIASES if bias else (0.0, 0.0)] * count,
+    ).x
+    offsets = found[1:] - found[1:].mean()
+    return Calibration(float(1 / found[0]), tuple(round(float(offset), 5) for offset in offsets))
+
+
+def _drawn_pixels(
+    model: nn.Module, windows: Windows, limit: int, workers: Workers | Accelerator
+) -> tuple[Tensor, Tensor]:
+    """Logits (pixel, class) and labels (pixel,) of pixels drawn by chance."""
 
     def draw(item: tuple[slice, Batch]) -> tuple[Tensor, Tensor]:
         places, batch = item
@@ -123,21 +183,15 @@ def fit_temperature(model: Segmenter, windows: Windows, limit: int, workers: Wor
 
     parts = list(workers.map(draw, evaluation_batches(windows, 4, limit)))
     logits, true = (torch.cat(each) for each in zip(*parts, strict=True))
-    if not len(true):
-        return 1.0
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        return F.cross_entropy(logits / float(np.exp(log_temperature)), true).item()
-
-    found = minimize_scalar(
-        negative_log_likelihood, bounds=(np.log(TEMPERATURES[0]), np.log(TEMPERATURES[1])), method="bounded"
-    )
-    return float(np.exp(found.x))
+    return logits, true
 
 
 @torch.no_grad()
-def fold_temperature(model: Segmenter, temperature: float) -> None:
-    """Divide a segmenter's logits by a temperature, in the weights and biases of its last layer."""
-    model.head.classify.weight /= temperature
-    assert model.head.classify.bias is not None
-    model.head.classify.bias /= temperature
+def fold(model: Segmenter | UNet, calibration: Calibration) -> None:
+    """Calibrate a network's logits in the weights and biases of its last layer, whose outputs are ordered by class."""
+    last = model.classify if isinstance(model, UNet) else model.head.classify
+    assert last.bias is not None
+    last.weight /= calibration.temperature
+    last.bias /= calibration.temperature
+    offsets = torch.tensor(calibration.class_bias)
+    last.bias += offsets.repeat_interleave(len(last.bias) // len(offsets)).to(last.bias)

@@ -5,12 +5,18 @@
 
 Annotations of whole carriers count as such: a box is right where it lies in an annotation of its label, also where the
 carrier pauses. Labels that the model has no class for are taken for background.
+
+Three figures say how good a recording's boxes are. A carrier's *frequency IoU* is that of its band with the union of
+the bands of all boxes of its label, whenever they are. Of the area, in seconds times Hz, that is labelled LTE or NR,
+the *wrong* share lies in an annotated carrier of another label, and the *outside* share in no annotated carrier.
+Recordings without LTE and NR have *cellular boxes*: those that call something so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rfvit_rt.consensus import agree
-from rfvit_rt.contract import ModelFile
-from rfvit_rt.datatypes import Annotation
+from rfvit_rt.contract import ModelContract
+from rfvit_rt.datatypes import Annotation, Emission, IQBlock
 from rfvit_rt.emissions import track_emissions
 from rfvit_rt.engines import Engine, load_engine
 from rfvit_rt.errors import RfvitError
@@ -34,6 +40,7 @@ from rfvit_rt.stitching import stitch
 from training.command import run
 
 GRID = 512  # cells in time and in frequency over which areas are compared
+CELLULAR = ("LTE", "NR")
 
 
 def main(
@@ -44,13 +51,14 @@ def main(
     """List, recording by recording, what is annotated and what was found."""
     file = find_model(model) if model else default_model()
     table = Table()
-    for name in ("Recording", "Annotated", "Found", "Annotated area found", "Area found elsewhere or mislabelled"):
+    for name in ("Recording", "Annotated, frequency IoU", "Found", "Annotated area found", "Labelled LTE or NR"):
         table.add_column(name)
     rows = []
     with load_engine(file) as engine:
         for path in recordings:
             try:
-                row = compare(open_recording(path), engine, file)
+                recording = open_recording(path)
+                row = compare(recording, recording.blocks(), engine, file.contract)
             except RfvitError as error:
                 row = {"recording": path.name, "error": str(error)}
             rows.append(row)
@@ -60,37 +68,93 @@ def main(
         out.write_text(json.dumps({"model": file.contract.name, "sha256": file.sha256, "recordings": rows}, indent=2))
 
 
-def compare(recording: Recording, engine: Engine, model: ModelFile) -> dict[str, Any]:
+def compare(recording: Recording, blocks: Iterable[IQBlock], engine: Engine, contract: ModelContract) -> dict[str, Any]:
     """Segment one recording and measure the boxes against its annotations.
+
+    Parameters
+    ----------
+    recording : Recording
+    blocks : iterable of IQBlock
+        Its samples, or what became of them on the way.
+    engine : Engine
+    contract : ModelContract
 
     Returns
     -------
     dict
-        ``annotated`` and ``found`` as text, ``covered`` (label to the share of its annotated area that boxes of the
-        label cover) and ``wrong`` (label to the share of the recording that its boxes cover outside such annotations).
+        ``annotated`` and ``found`` as text; ``covered``: label to the share of its annotated area that boxes of the
+        label cover; ``elsewhere``: label to the share of the recording that its boxes cover outside such annotations;
+        ``carriers``: the annotated ones with their ``frequency_iou``; ``wrong_share`` and ``outside_share``, None where
+        nothing is labelled LTE or NR; ``cellular_boxes``.
     """
-    labels = model.contract.labels
-    windows = analyse(recording.blocks(), engine, model.contract, PipelineSettings(), PipelineStatistics())
+    labels = contract.labels
+    windows = analyse(blocks, engine, contract, PipelineSettings(), PipelineStatistics())
     boxes = list(annotate(agree(stitch(window.mask for window in windows)), labels))
     truth = [_from_metadata(fields, recording) for fields in recording.metadata.get("annotations", [])]
-    covered, wrong = {}, {}
+    covered, elsewhere = {}, {}
     for label in labels[1:]:
         annotated = _area(recording, (a for a in truth if a.label == label))
         found = _area(recording, (a for a in boxes if a.label == label))
         if annotated.any():
             covered[label] = float(found[annotated].mean())
-        wrong[label] = float((found & ~annotated).mean())
+        elsewhere[label] = float((found & ~annotated).mean())
+    cellular = [box for box in boxes if box.label in CELLULAR]
+    wrong_share, outside_share = _misplaced(recording, cellular, truth)
     return {
         "recording": recording.meta_path.name.removesuffix(".sigmf-meta"),
-        "annotated": sorted({_band(a.label, a.freq_lower_edge, a.freq_upper_edge) for a in truth}),
+        "annotated": sorted({_band(a) for a in truth}),
         "found": [
-            f"{_band(e.label, e.freq_lower_edge, e.freq_upper_edge)}, {e.duty_cycle:.0%} of the time, "
-            f"confidence {e.confidence:.0%}"
-            for e in track_emissions(boxes)
+            f"{_band(e)}, {e.duty_cycle:.0%} of the time, confidence {e.confidence:.0%}" for e in track_emissions(boxes)
         ],
         "covered": covered,
-        "wrong": wrong,
+        "elsewhere": elsewhere,
+        "carriers": [
+            {"label": a.label, "band": _band(a), "frequency_iou": frequency_iou(a, boxes, truth)}
+            for a in truth
+            if a.label in CELLULAR
+        ],
+        "wrong_share": wrong_share,
+        "outside_share": outside_share,
+        "cellular_boxes": len(cellular),
     }
+
+
+def frequency_iou(carrier: Annotation, boxes: Sequence[Annotation], truth: Sequence[Annotation] = ()) -> float:
+    """Intersection over union, in Hz, of a carrier's band with the bands of all boxes of its label taken together.
+
+    What of these lies in other annotated carriers of the label, in `truth`, does not count.
+    """
+    edges = sorted(
+        {edge for a in (carrier, *boxes, *truth) for edge in (a.freq_lower_edge, a.freq_upper_edge)}
+    )  # between two neighbouring edges nothing begins or ends
+    both = either = 0.0
+    for lower, upper in pairwise(edges):
+        middle = (lower + upper) / 2
+        wanted = _spans(carrier, middle)
+        others = any(_spans(a, middle) for a in truth if a.label == carrier.label and a is not carrier)
+        found = any(_spans(a, middle) for a in boxes if a.label == carrier.label) and (wanted or not others)
+        both += (upper - lower) * (wanted and found)
+        either += (upper - lower) * (wanted or found)
+    return round(both / either, 4)
+
+
+def _spans(annotation: Annotation, frequency: float) -> bool:
+    return annotation.freq_lower_edge <= frequency < annotation.freq_upper_edge
+
+
+def _misplaced(
+    recording: Recording, cellular: Sequence[Annotation], truth: Sequence[Annotation]
+) -> tuple[float | None, float | None]:
+    """Shares of the area labelled LTE or NR that lie in a carrier of another label, and in none."""
+    labelled = wrong = outside = 0
+    carriers = _area(recording, (a for a in truth if a.label in CELLULAR))
+    for label in CELLULAR:
+        found = _area(recording, (box for box in cellular if box.label == label))
+        right = _area(recording, (a for a in truth if a.label == label))
+        labelled += int(found.sum())
+        wrong += int((found & carriers & ~right).sum())
+        outside += int((found & ~carriers).sum())
+    return (round(wrong / labelled, 4), round(outside / labelled, 4)) if labelled else (None, None)
 
 
 def _from_metadata(fields: dict[str, Any], recording: Recording) -> Annotation:
@@ -126,19 +190,23 @@ def _area(recording: Recording, annotations: Iterable[Annotation]) -> NDArray[np
     return area
 
 
-def _band(label: str, lower: float, upper: float) -> str:
-    return f"{label} {lower / 1e6:.2f} to {upper / 1e6:.2f} MHz"
+def _band(what: Annotation | Emission) -> str:
+    return f"{what.label} {what.freq_lower_edge / 1e6:.2f} to {what.freq_upper_edge / 1e6:.2f} MHz"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     if "error" in row:
         return [row["recording"], "", row["error"], "", ""]
+    carriers = [f"{carrier['band']}: {carrier['frequency_iou']:.2f}" for carrier in row["carriers"]]
+    labelled = f"{row['cellular_boxes']} boxes"
+    if row["cellular_boxes"]:
+        labelled += f", {row['wrong_share']:.1%} wrong, {row['outside_share']:.1%} outside"
     return [
         row["recording"],
-        "\n".join(row["annotated"]) or "nothing",
+        "\n".join(carriers or row["annotated"]) or "nothing",
         "\n".join(row["found"]) or "nothing",
         ", ".join(f"{label} {share:.0%}" for label, share in row["covered"].items()),
-        ", ".join(f"{label} {share:.1%}" for label, share in row["wrong"].items()),
+        labelled,
     ]
 
 

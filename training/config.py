@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import dacite
 
@@ -35,10 +36,44 @@ class ModelSize:
     depth: int = 8
     heads: int = 3
     mlp_ratio: int = 4
+    head: Literal["decoder", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
+
+    def scaled(self, times: int) -> ModelSize:
+        """A network with so many times the weights in its blocks: wider, with as many features a head, as deep.
+
+        Raises
+        ------
+        RecipeError
+            If `times` is not a square: the weights of a block grow with the square of its width.
+        """
+        side = math.isqrt(max(0, times))
+        if side < 1 or side**2 != times:
+            raise RecipeError(f"a network can be 1, 4, 9, … times as large, not {times} times")
+        return dataclasses.replace(self, width=self.width * side, heads=self.heads * side)
 
     def config(self, n_steps: int, n_bins: int, n_classes: int) -> VitConfig:
         """Complete the geometry."""
         return VitConfig(n_steps, n_bins, n_classes, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class UNetSize:
+    """Size of :class:`training.unet.UNet`, a convolutional baseline.
+
+    Attributes
+    ----------
+    width : int
+        Features at half resolution; each level below has twice as many.
+    levels : int
+        Resolutions, each half of the one above.
+    """
+
+    width: int = 16
+    levels: int = 5
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4 or not 1 <= self.levels <= 7:
+            raise RecipeError(f"[unet] width is a multiple of 4, levels are 1 to 7; got {self.width} and {self.levels}")
 
 
 @dataclass(frozen=True)
@@ -353,15 +388,26 @@ class FinetuneRecipe:
 
     Attributes
     ----------
+    label_share : float
+        Share of the training scenes that are used, drawn by seed; a larger share holds a smaller one. For experiments
+        with few labels.
     validate_every : int
         Updates between validations.
     validation_windows : int
         Windows to validate on; all where the split has fewer.
+    class_bias : bool
+        Whether calibration fits a bias for every class beside the temperature. Where the loss weighs rare classes, it
+        takes their overconfidence back: fewer false alarms and honest confidences for a little less mIoU.
+    unet : UNetSize, optional
+        Where given, a U-Net of this size is trained in place of the transformer: a baseline, which does not ship.
     """
 
     seed: int = 1
+    label_share: float = 1.0
     validate_every: int = 200
     validation_windows: int = 256
+    class_bias: bool = True
+    unet: UNetSize | None = None
     model: ModelSize = field(default_factory=ModelSize)
     optimisation: Optimisation = field(default_factory=Optimisation)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -370,6 +416,12 @@ class FinetuneRecipe:
     split: Split = field(default_factory=Split)
     annotations: Annotations = field(default_factory=Annotations)
     images: Images = field(default_factory=Images)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.label_share <= 1:
+            raise RecipeError(f"label_share lies in (0, 1], got {self.label_share}")
+        if self.unet and self.adapt.mode != "full":
+            raise RecipeError(f"[adapt] mode '{self.adapt.mode}' is of the transformer; a U-Net learns in full")
 
     def for_run(self, steps: int | None, max_minutes: float | None) -> FinetuneRecipe:
         """With limits from the command line in place of its own, where they are given."""
@@ -420,14 +472,15 @@ def from_dict(data: dict[str, Any], kind: type[Recipe]) -> Recipe:
 
 
 def _refuse_unknown(data: dict[str, Any], kind: Any, where: str) -> None:
-    known = {entry.name: entry.default_factory for entry in dataclasses.fields(kind)}
+    known = get_type_hints(kind)
     unknown = sorted(set(data) - set(known))
     if unknown:
         section = f" in [{where}]" if where else ""
         raise RecipeError(f"unknown {', '.join(unknown)}{section}; known are {', '.join(known)}")
-    for name, section_kind in known.items():
-        if dataclasses.is_dataclass(section_kind) and isinstance(data.get(name), dict):
-            _refuse_unknown(data[name], section_kind, name)
+    for name, hint in known.items():
+        for section_kind in (hint, *get_args(hint)):  # a section that may be left out is a union with None
+            if dataclasses.is_dataclass(section_kind) and isinstance(data.get(name), dict):
+                _refuse_unknown(data[name], section_kind, name)
 
 
 def _to_float(value: Any) -> Any:

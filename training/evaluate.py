@@ -25,16 +25,16 @@ from rfvit_rt.contract import read_model
 from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import ModelError, OutputError, SpecMismatch
 from rfvit_rt.spectrogram import SpectrogramSpec
-from rfvit_rt.vit import Probabilities
 from training import checkpoint, curves
 from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec
 from training.calibration import Reliability
 from training.command import progress_bar, run
 from training.datasets import IGNORED, OTHER, Windows, open_windows
-from training.export import as_shipped
+from training.export import load_rounded
 from training.metrics import confusion, figures
+from training.networks import network_of
 
-SNR_DB = (-5, 0, 10, 20, 30)
+SNR_DB = (-5, 0, 5, 10, 15, 20, 25, 30)
 SNR_TOLERANCE = 2.5  # dB either way
 THRESHOLDS_DB = np.arange(0.5, 12.5, 0.5)
 
@@ -51,6 +51,7 @@ class Predicted:
 
 
 Predict = Callable[[Batch], Predicted]
+Infer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]  # as engines have it
 
 
 def main(
@@ -68,25 +69,13 @@ def main(
         file = read_model(model)
         check_windows(windows, file.contract.spectrogram, file.contract.labels)
         with load_engine(file, engine) as loaded:
-            measured = measure(
-                windows,
-                lambda batch: likeliest(loaded.infer(batch.pictures.numpy(), batch.bin_widths.numpy())),
-                batch_size,
-                limit,
-            )
+            measured = measure(windows, predictor(loaded.infer), batch_size, limit)
             how = loaded.description
         training = file.contract.provenance.get("training", {})
     else:
         source = checkpoint.load(model)
         check_windows(windows, source.spectrogram, source.labels)
-        network = Probabilities(as_shipped(source))
-        with torch.inference_mode():
-            measured = measure(
-                windows,
-                lambda batch: likeliest(network(batch.pictures, batch.bin_widths).numpy()),
-                batch_size,
-                limit,
-            )
+        measured = measure(windows, predictor(shipped_infer(source)), batch_size, limit)
         how = f"PyTorch {torch.__version__}, weights rounded as they ship"
         training = source.provenance
     detector, threshold_db = energy_detector(validation, read_spec(data / "validation", validation))
@@ -96,7 +85,9 @@ def main(
         "scenes": len(np.unique(windows.scenes[evaluation_indices(len(windows), limit)])),
         "engine": how,
         "labels": windows.labels,
-        "temperature": training.get("temperature"),  # part of the weights already; None where none was fitted
+        # Parts of the weights already; None where none were fitted.
+        "temperature": training.get("temperature"),
+        "class_bias": training.get("class_bias"),
         **measured,
         "energy_detector": {"threshold_db": threshold_db, **measure(windows, detector, batch_size, limit)},
     }
@@ -110,9 +101,33 @@ def main(
     typer.echo(f"report: {out}, {out.with_suffix('.png')}")
 
 
-def likeliest(probabilities: NDArray[np.float32]) -> Predicted:
-    """Labels and confidences of (batch, n_steps, n_bins, class) probabilities."""
-    return Predicted(probabilities.argmax(axis=3), probabilities.max(axis=3))
+def shipped_infer(source: checkpoint.Checkpoint) -> Infer:
+    """Inference with a finetuned checkpoint's network, its weights rounded as they ship.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint holds no network that labels pixels.
+    """
+    network = network_of(source)
+    load_rounded(network, source)
+
+    @torch.inference_mode()
+    def infer(pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = network(torch.from_numpy(pictures), torch.from_numpy(bin_widths))
+        return logits.softmax(dim=1).permute(0, 2, 3, 1).numpy()
+
+    return infer
+
+
+def predictor(infer: Infer) -> Predict:
+    """Take the likeliest label of every pixel."""
+
+    def predict(batch: Batch) -> Predicted:
+        probabilities = infer(batch.pictures.numpy(), batch.bin_widths.numpy())
+        return Predicted(probabilities.argmax(axis=3), probabilities.max(axis=3))
+
+    return predict
 
 
 def check_windows(windows: Windows, spec: SpectrogramSpec, labels: tuple[str, ...]) -> None:
@@ -135,10 +150,11 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
     Returns
     -------
     dict
-        ``overall``; ``by_snr_db`` for those of `SNR_DB` that occur; ``noise_only``: windows of background alone, and
-        the share of their pixels that are labelled as a signal; ``other_only``: windows with pixels of the label
-        ``other`` and no other signal, and the share of their pixels that get the name of a class; ``calibration``, of
-        all pixels and of those labelled as a signal, where `predict` gives confidences.
+        ``overall``; ``by_snr_db`` for those of `SNR_DB` that occur, and ``from_10_db`` for all from there up;
+        ``noise_only``: windows of background alone, and the share of their pixels that are labelled as a signal;
+        ``other_only``: windows with pixels of the label ``other`` and no other signal, and the share of their pixels
+        that get the name of a class; ``calibration``, of all pixels and of those labelled as a signal, where `predict`
+        gives confidences.
     """
     chosen, count = evaluation_indices(len(windows), limit), len(windows.labels)
     matrices = np.zeros((len(chosen), count, count), np.int64)
@@ -156,6 +172,7 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
                 signals.add(predicted.confidence[known], right[known])
             bar.advance(task, places.stop - places.start)
     snr_db = windows.snr_db[chosen]
+    strong = snr_db >= 10 - SNR_TOLERANCE
     named = np.array([label not in (windows.labels[0], OTHER) for label in windows.labels])
     occur = matrices.sum(axis=2) > 0  # (window, true class)
     noise = matrices[occur[:, 0] & ~occur[:, 1:].any(axis=1)]
@@ -167,6 +184,7 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
             for level in SNR_DB
             if (near := np.abs(snr_db - level) <= SNR_TOLERANCE).any()
         },
+        "from_10_db": {"windows": int(strong.sum()), **figures(matrices[strong].sum(axis=0), windows.labels)},
         "noise_only": {"windows": len(noise), "signal_share": _share(noise[:, :, 1:], noise)},
         "other_only": {"windows": len(other), "named_share": _share(other[:, :, named], other)},
     }
@@ -234,6 +252,7 @@ def show(report: dict[str, Any], name: str) -> None:
         table.add_row(title, str(report["windows"]), *_cells(part["overall"]))
         for level, entry in part["by_snr_db"].items():
             table.add_row(f"  at {level} dB", str(entry["windows"]), *_cells(entry))
+        table.add_row("  from 10 dB", str(part["from_10_db"]["windows"]), *_cells(part["from_10_db"]))
         table.add_section()
     console = Console()
     console.print(table)

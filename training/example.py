@@ -17,16 +17,26 @@ from rfvit_rt.datatypes import Annotation
 from rfvit_rt.sinks.files import replace_file
 from rfvit_rt.sinks.sigmf import write_recording
 from training.command import run
-from training.signals.channel import Receiver
+from training.signals.channel import Channel
 from training.signals.lte import LTEConfig, lte_downlink
 from training.signals.nr import NRConfig, nr_downlink
+from training.signals.receiver import Receiver, Spur
 from training.signals.scene import MARGIN, Carrier, on_the_air
 
 SAMPLE_RATE = 20e6
 FREQUENCY = 2.14e9
 LTE_OFFSET, NR_OFFSET = -5e6, 3e6
 LICENSE_URL = "https://www.apache.org/licenses/LICENSE-2.0"
-RECEIVER = Receiver(skirt=0.06, depth_db=30, tilt_db=0.5, dc_db=-15, spur_db=-25, n_spurs=2, image_db=-45, bits=8)
+RECEIVER = Receiver(
+    roll_off=0.06,
+    depth_db=30,
+    tilt_db=0.5,
+    linewidth=1.0,
+    gain_imbalance_db=0.1,
+    dc_db=-15,
+    spurs=(Spur(0.11, -25), Spur(-0.02, -25)),
+    bits=8,
+)
 
 
 def main(
@@ -43,11 +53,11 @@ def main(
     nr = nr_downlink(NRConfig(cell_id=202, load="bursty", pdcch_rate=0.3), rng, n_subframes)
     on = seconds / 3
     nr.values[: np.searchsorted(nr.symbol_start, (MARGIN + on) * nr.sample_rate)] = 0
-    carriers = [
-        Carrier(lte, LTE_OFFSET, snr_db=18, delay_spread=100e-9, doppler=5, fading=True),
-        Carrier(nr, NR_OFFSET, snr_db=20, delay_spread=30e-9, doppler=5, fading=True),
-    ]
-    samples = on_the_air(carriers, [], SAMPLE_RATE, seconds, RECEIVER, rng)
+    carriers = (
+        Carrier(lte, LTE_OFFSET, snr_db=18, channel=Channel("TDL-A", 100e-9, 5)),
+        Carrier(nr, NR_OFFSET, snr_db=20, channel=Channel("TDL-A", 30e-9, 5)),
+    )
+    samples = on_the_air(carriers, SAMPLE_RATE, seconds, RECEIVER, rng)
     meta_path = write_recording(
         out,
         samples,
@@ -65,7 +75,7 @@ def main(
     _repeat(meta_path, repeat)
 
 
-def _truth(count: int, carriers: list[Carrier], on: float) -> list[Annotation]:
+def _truth(count: int, carriers: tuple[Carrier, ...], on: float) -> list[Annotation]:
     """Say where the two carriers are."""
     starts = {"LTE": 0, "NR": round(on * SAMPLE_RATE)}
     return [

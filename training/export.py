@@ -22,16 +22,18 @@ from onnx import numpy_helper
 
 from rfvit_rt.contract import METADATA_KEY, Golden, ModelContract, Spec, condense, quantise_picture
 from rfvit_rt.errors import ModelError, OutputError
-from rfvit_rt.vit import ActivityClassifier, ActivityProbabilities, Probabilities, Segmenter
+from rfvit_rt.vit import ActivityProbabilities, Probabilities, Segmenter
 from training import checkpoint
 from training.batches import read
 from training.command import run
 from training.datasets import Windows, open_windows
+from training.networks import network_of
 
 INPUTS = ("pictures", "bin_widths")
 OUTPUT = "probabilities"
 OPSET = 17
 LARGEST_FILE = 12_000_000  # bytes; what ships stays small enough for a source repository
+LARGE_FILE = 45_000_000  # of a second model, where it is clearly better
 _PREFIXES = ("segmenter.", "classifier.")  # where the weights live in the exported module
 
 
@@ -43,6 +45,10 @@ def main(
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     metrics: Annotated[Path | None, typer.Option(help="Report of training.evaluate to put into the contract.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; the file's where not given.")] = None,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="Allow 45 MB; 12 MB are the limit otherwise."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Export a checkpoint to ONNX with its contract inside."""
@@ -60,11 +66,13 @@ def main(
         provenance=provenance(source),
         metrics=read_metrics(metrics),
     )
-    write_model(segmenter, contract, out)
+    write_model(segmenter, contract, out, LARGE_FILE if large else LARGEST_FILE)
 
 
-def write_model(network: Probabilities | ActivityProbabilities, contract: ModelContract, out: Path) -> None:
-    """Write a model file, or leave an old one as it was.
+def write_model(
+    network: Probabilities | ActivityProbabilities, contract: ModelContract, out: Path, limit: int = LARGEST_FILE
+) -> None:
+    """Write a model file of at most `limit` bytes, or leave an old one as it was.
 
     Raises
     ------
@@ -75,8 +83,11 @@ def write_model(network: Probabilities | ActivityProbabilities, contract: ModelC
     """
     model = to_onnx(network, contract)
     content = model.SerializeToString()
-    if len(content) > LARGEST_FILE:
-        raise ModelError(f"the model has {len(content):,} bytes, at most {LARGEST_FILE:,} ship; train a smaller one")
+    if len(content) > limit:
+        raise ModelError(
+            f"the model has {len(content):,} bytes, at most {limit:,} ship; train a smaller one; --large "
+            f"allows {LARGE_FILE:,}"
+        )
     partial = out.with_name(out.name + ".part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,18 +104,16 @@ def as_shipped(source: checkpoint.Checkpoint) -> Segmenter:
     Raises
     ------
     ModelError
-        If the checkpoint holds no segmenter.
+        If the checkpoint holds no segmenter, or a baseline.
     """
-    if source.kind != "finetune":
-        raise ModelError(
-            f"a checkpoint of kind '{source.kind}' labels nothing; finetune it first with 'python -m training.finetune'"
-        )
-    segmenter = Segmenter(source.vit)
-    load_rounded(segmenter, source)
-    return segmenter
+    network = network_of(source)
+    if not isinstance(network, Segmenter):
+        raise ModelError("the checkpoint holds a U-Net, a baseline that does not ship; give one of a transformer")
+    load_rounded(network, source)
+    return network
 
 
-def load_rounded(network: Segmenter | ActivityClassifier, source: checkpoint.Checkpoint) -> None:
+def load_rounded(network: torch.nn.Module, source: checkpoint.Checkpoint) -> None:
     """Give a network the running mean of a checkpoint's weights, rounded to float16, and make it ready for use."""
     network.load_state_dict({key: value.half().float() for key, value in source.mean.items()})
     network.eval()

@@ -19,13 +19,14 @@ from training import checkpoint, curves
 from training.accelerator import Accelerator, choose_workers
 from training.activity.train import main as train_activity
 from training.adapt import adapt
-from training.batches import Batch, Part, evaluation_batches, read_spec, training_batches
-from training.calibration import fit_temperature, fold_temperature
+from training.batches import Batch, Part, evaluation_batches, read_spec, some_scenes, training_batches
+from training.calibration import Calibration, fit_calibration, fold
 from training.command import progress_bar, run
 from training.config import FinetuneRecipe, RecipeError, read_recipe
 from training.datasets import Windows, open_windows
 from training.losses import class_weights, segmentation_loss
 from training.metrics import confusion, figures
+from training.networks import make_network, network_of
 from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
 from training.prepare import labelled_folder
 from training.processes import Processes
@@ -81,11 +82,14 @@ def finetune(
     train, validation = open_labelled(data)
     spec = read_spec(data / "train", train)
     vit = recipe.model.config(spec.n_steps, spec.n_bins, len(train.labels))
-    weights = class_weights(train, recipe.loss.class_weights)
-    model = Segmenter(vit)
+    part = Part(train)
+    if recipe.label_share < 1:
+        part = Part(train, places=some_scenes(train, recipe.label_share, recipe.seed))
+    weights = class_weights(part, recipe.loss.class_weights)
+    model = make_network(vit, recipe.unet)
     provenance: dict[str, Any] = {
-        "train_windows": len(train),
-        "train_scenes": len(np.unique(train.scenes)),
+        "train_windows": len(part),
+        "train_scenes": len(np.unique(train.scenes if part.places is None else train.scenes[part.places])),
         "validation_windows": len(validation),
         "class_weights": [round(weight, 3) for weight in weights.tolist()],
         "pretrained": None,
@@ -93,7 +97,8 @@ def finetune(
     if init is not None and not resume:
         provenance["pretrained"] = start_from(model, init, train.labels)
     mean = WeightMean(model.to(workers.device), options.ema_decay)
-    adapt(model.encoder, recipe.adapt)
+    if isinstance(model, Segmenter):
+        adapt(model.encoder, recipe.adapt)
     model.to(workers.device)
     weights = weights.to(workers.device)
     optimiser = make_optimiser(model, vit.depth, options)
@@ -101,7 +106,7 @@ def finetune(
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
-        checkpoint.check_windows(before, len(train), out / checkpoint.LAST)
+        checkpoint.check_windows(before, len(part), out / checkpoint.LAST)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimiser(optimiser, before.optimiser)
@@ -132,7 +137,7 @@ def finetune(
     step, losses = first_step, []
     progress = processes.agree(budget.progress(step))
     batches = training_batches(
-        [Part(train)],
+        [part],
         spec,
         recipe.augmentation,
         options.batch_size,
@@ -144,7 +149,7 @@ def finetune(
     )
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    processes.say(f"finetuning {learning:,} of {total:,} parameters on {len(train):,} windows")
+    processes.say(f"finetuning {learning:,} of {total:,} parameters on {len(part):,} windows")
     bar = progress_bar()
     bar.disable = not processes.first
     with bar:
@@ -182,8 +187,12 @@ def finetune(
             processes.say(f"stopped after {step} updates; go on with --resume", err=True)
             raise typer.Exit(130) from None
     if processes.first:
-        temperature = calibrate(out / checkpoint.BEST, validation, recipe.validation_windows, workers)
-        typer.echo(f"confidences of the best weights are calibrated: logits divided by {temperature:.3f}")
+        calibration = calibrate(out / checkpoint.BEST, validation, recipe, workers)
+        biases = ", ".join(f"{n} {b:+.2f}" for n, b in zip(train.labels, calibration.class_bias, strict=True))
+        typer.echo(
+            f"confidences of the best weights are calibrated: logits divided by {calibration.temperature:.3f}, then "
+            f"{biases}"
+        )
     processes.say(f"{step} updates in {budget.elapsed / 60:.1f} minutes; best mIoU {best:.3f}: {out / checkpoint.BEST}")
     split = "" if (data / "test").is_dir() else " --split validation"
     processes.say(
@@ -210,8 +219,8 @@ def open_labelled(data: Path) -> tuple[Windows, Windows]:
     return train, validation
 
 
-def start_from(model: Segmenter, path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
-    """Load a pretrained encoder, and the head too where it was finetuned for the same labels.
+def start_from(model: nn.Module, path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
+    """Load a pretrained encoder, and the head too where it is one of the same kind, finetuned for the same labels.
 
     Returns
     -------
@@ -224,14 +233,19 @@ def start_from(model: Segmenter, path: Path, labels: tuple[str, ...]) -> dict[st
         If the checkpoint is of another geometry.
     """
     source = checkpoint.load(path)
-    if dataclasses.replace(source.vit, n_classes=model.config.n_classes) != model.config:
-        raise ModelError(f"{path} holds {source.vit}, the recipe asks for {model.config}; make [model] equal in both")
-    prefixes = ("encoder.", "head.") if source.labels == labels else ("encoder.",)
+    if not isinstance(model, Segmenter) or source.recipe.get("unet"):
+        raise ModelError(f"a U-Net starts from scratch, and {path} can start none; leave --init out")
+    wanted = model.config
+    if dataclasses.replace(source.vit, n_classes=wanted.n_classes, head=wanted.head) != wanted:
+        raise ModelError(f"{path} holds {source.vit}, the recipe asks for {wanted}; make [model] equal in both")
+    same = source.labels == labels and source.vit.head == wanted.head
+    prefixes = ("encoder.", "head.") if same else ("encoder.",)
     known = model.state_dict()
     loaded = {name: value for name, value in source.mean.items() if name in known and name.startswith(prefixes)}
     model.load_state_dict(known | loaded)
     if source.kind == "finetune" and len(prefixes) == 1:
-        typer.echo(f"{path} was finetuned for {', '.join(source.labels)}: its encoder is used, its head is not")
+        had = f"with the head '{source.vit.head}' for {', '.join(source.labels)}"
+        typer.echo(f"{path} was finetuned {had}: its encoder is used, its head is not")
     return {"kind": source.kind, "recipe": source.recipe} | source.provenance
 
 
@@ -248,22 +262,25 @@ def validate(model: nn.Module, windows: Windows, limit: int, workers: Workers | 
     return figures(np.sum(matrices, axis=0), windows.labels)
 
 
-def calibrate(path: Path, windows: Windows, limit: int, workers: Workers | Accelerator) -> float:
-    """Fit a temperature for the weights in a checkpoint, fold it into them, and note it; once.
+def calibrate(path: Path, windows: Windows, recipe: FinetuneRecipe, workers: Workers | Accelerator) -> Calibration:
+    """Fit a temperature and class biases for the weights in a checkpoint, fold them in, and note them; once.
 
     The head's last layer then gives calibrated logits, and whatever is made of the checkpoint says what it should.
     """
     source = checkpoint.load(path)
     if "temperature" in source.provenance:
-        return float(source.provenance["temperature"])
-    model = Segmenter(source.vit)
-    model.load_state_dict(source.mean)
-    model.to(workers.device).eval()
-    temperature = fit_temperature(model, windows, limit, workers)
-    fold_temperature(model, temperature)
-    provenance = source.provenance | {"temperature": round(temperature, 4)}
+        none = [0.0] * len(source.labels)
+        return Calibration(source.provenance["temperature"], tuple(source.provenance.get("class_bias", none)))
+    model = network_of(source).to(workers.device).eval()
+    limit = recipe.validation_windows
+    calibration = fit_calibration(model, windows, limit, workers, bias=recipe.class_bias)
+    fold(model, calibration)
+    provenance = source.provenance | dataclasses.asdict(calibration)
+    if recipe.class_bias:  # a temperature changes no label, biases do
+        scores = validate(model, windows, limit, workers)
+        typer.echo(summary(source.step, scores) + ", calibrated")
     checkpoint.save(dataclasses.replace(source, mean=model.state_dict(), provenance=provenance), path)
-    return temperature
+    return calibration
 
 
 def summary(step: int, scores: dict[str, Any]) -> str:

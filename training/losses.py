@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rfvit_rt.errors import ModelError
-from training.batches import evaluation_indices
+from training.batches import Part, evaluation_indices
 from training.config import Loss
-from training.datasets import IGNORED, Windows
+from training.datasets import IGNORED
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor, options: Loss) -> Tensor:
@@ -57,22 +57,29 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return 1 - ((2 * overlap + 1) / (size + 1)).mean()
 
 
-def class_weights(windows: Windows, given: list[float] | None) -> Tensor:
+def class_weights(part: Part, given: list[float] | None) -> Tensor:
     """Weight of each label: as given, or one over the square root of its share, scaled to a mean of 1 over pixels.
+
+    Parameters
+    ----------
+    part : Part
+        The windows to train on.
+    given : list of float, optional
 
     Raises
     ------
     ModelError
         If the number given is not that of the labels.
     """
-    labels = windows.labels
+    labels = part.windows.labels
     if given is not None:
         if len(given) != len(labels):
             raise ModelError(
                 f"[loss] class_weights has {len(given)} numbers; {len(labels)} are needed: {', '.join(labels)}"
             )
         return torch.tensor(given)
-    masks = windows.masks[evaluation_indices(len(windows), 512)]
+    chosen = evaluation_indices(len(part), 512)
+    masks = part.windows.masks[chosen if part.places is None else part.places[chosen]]
     share = np.array([np.count_nonzero(masks == label) for label in range(len(labels))], np.float64)
     # A label that hardly occurs must not drown the others.
     share = np.maximum(share / max(1.0, share.sum()), 1e-3)

@@ -15,11 +15,13 @@ from torch import nn
 
 from rfvit_rt.contract import read_model
 from rfvit_rt.errors import ModelError
-from rfvit_rt.vit import Segmenter, VitConfig
+from rfvit_rt.vit import HEADS, VitConfig
 from training import checkpoint, evaluate, export, finetune
-from training.calibration import BINS, Reliability, fit_temperature, fold_temperature
+from training.calibration import BINS, Calibration, Reliability, fit_calibration, fold
+from training.config import FinetuneRecipe, UNetSize
 from training.datasets import IGNORED, Windows, open_windows
 from training.evaluate import Predicted, measure
+from training.networks import make_network
 from training.optimisation import Workers
 
 CONFIG = VitConfig(64, 64, 3, width=24, depth=1, heads=3)
@@ -81,14 +83,18 @@ def test_abstaining_trades_coverage_for_risk() -> None:
     assert rows[-1]["risk"] < rows[0]["risk"]
 
 
+BIAS = torch.tensor([-1.0, 0.75, 0.25])
+
+
 class Overconfident(nn.Module):
-    """Logits three times as large as those that the labels were drawn with; they travel in the picture's values."""
+    """Logits too large, and with an inclination for classes; the true ones travel in the picture's values."""
 
     def forward(self, pictures: torch.Tensor, bin_widths: torch.Tensor) -> torch.Tensor:
-        return 3 * torch.stack([torch.zeros_like(pictures), pictures, -pictures], dim=1)
+        true = torch.stack([torch.zeros_like(pictures), pictures, -pictures], dim=1)
+        return 3 * (true - BIAS[:, None, None])
 
 
-def test_the_temperature_is_found_again() -> None:
+def test_temperature_and_biases_are_found_again() -> None:
     rng = np.random.default_rng(5)
     pictures = rng.normal(0, 1.5, (8, 64, 64)).astype(np.float16)
     logits = np.stack([np.zeros_like(pictures), pictures, -pictures], axis=-1).astype(np.float64)
@@ -96,27 +102,34 @@ def test_the_temperature_is_found_again() -> None:
     masks = scores.argmax(axis=3).astype(np.uint8)
     masks[:, :8] = IGNORED
     windows = Windows(pictures, masks, np.zeros(8, np.float32), np.zeros(8, np.float32), np.arange(8))
-    temperature = fit_temperature(Overconfident(), windows, 8, Workers(1))  # type: ignore[arg-type]
-    assert temperature == pytest.approx(3.0, rel=0.05)
+    found = fit_calibration(Overconfident(), windows, 8, Workers(1))
+    assert found.temperature == pytest.approx(3.0, rel=0.05)
+    np.testing.assert_allclose(found.class_bias, BIAS, atol=0.05)
+    plain = fit_calibration(Overconfident(), windows, 8, Workers(1), bias=False)
+    assert plain.class_bias == (0, 0, 0)
+    assert plain.temperature > 3.1  # it has to hide the inclination
     unknown = dataclasses.replace(windows, masks=np.full_like(masks, IGNORED))
-    assert fit_temperature(Overconfident(), unknown, 8, Workers(1)) == 1.0  # type: ignore[arg-type]
+    assert fit_calibration(Overconfident(), unknown, 8, Workers(1)) == Calibration(1.0, (0.0, 0.0, 0.0))
 
 
-def test_folding_divides_the_logits() -> None:
+@pytest.mark.parametrize("head", [*HEADS, "unet"])
+def test_folding_calibrates_the_logits_of_every_network(head: str) -> None:
     torch.manual_seed(0)
-    model = Segmenter(CONFIG)
+    unet = UNetSize(8, 3) if head == "unet" else None
+    model = make_network(dataclasses.replace(CONFIG, width=24, heads=3, head="linear" if unet else head), unet)
+    pictures = torch.randn(1, 64, 64)
     with torch.no_grad():
-        model.head.classify.bias.normal_()
-        before = model(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1)), torch.zeros(1))
-        fold_temperature(model, 2.5)
-        after = model(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1)), torch.zeros(1))
-    torch.testing.assert_close(after * 2.5, before)
+        before = model(pictures, torch.zeros(1))
+        fold(model, Calibration(2.5, tuple(BIAS.tolist())))
+        after = model(pictures, torch.zeros(1))
+    torch.testing.assert_close(after, before / 2.5 + BIAS[:, None, None])
 
 
 def test_the_best_weights_are_calibrated_once_and_ship_like_that(finetuned: Path, scenes: Path, tmp_path: Path) -> None:
     best = checkpoint.load(finetuned / checkpoint.BEST)
-    temperature = best.provenance["temperature"]
+    temperature, bias = best.provenance["temperature"], best.provenance["class_bias"]
     assert 0.1 < temperature < 10
+    assert len(bias) == 3
     last = checkpoint.load(finetuned / checkpoint.LAST)
     if last.step == best.step:  # the last weights are the best, but for the temperature
         torch.testing.assert_close(
@@ -125,12 +138,18 @@ def test_the_best_weights_are_calibrated_once_and_ship_like_that(finetuned: Path
     path = tmp_path / "best.safetensors"
     checkpoint.save(best, path)
     validation = open_windows(scenes / "validation")
-    assert finetune.calibrate(path, validation, 16, Workers(1)) == temperature  # not twice
+    recipe = FinetuneRecipe()
+    assert finetune.calibrate(path, validation, recipe, Workers(1)) == Calibration(
+        temperature, tuple(bias)
+    )  # not twice
     checkpoint.save(dataclasses.replace(best, provenance={}), path)
-    assert finetune.calibrate(path, validation, 16, Workers(1)) == pytest.approx(1.0, abs=0.02)
+    again = finetune.calibrate(path, validation, recipe, Workers(1))
+    assert again.temperature == pytest.approx(1.0, abs=0.02)
+    assert np.abs(again.class_bias).max() < 0.02
     export.main(weights=finetuned / checkpoint.BEST, data=scenes, out=tmp_path / "model.onnx")
     contract = read_model(tmp_path / "model.onnx").contract
     assert contract.provenance["training"]["temperature"] == temperature
+    assert contract.provenance["training"]["class_bias"] == bias
 
 
 # --- in the report

@@ -176,3 +176,15 @@ def test_windows_of_another_shape_are_refused(exported: ModelFile, tmp_path: Pat
         create_windows(tmp_path / split, 1, SpectrogramSpec(n_steps=32, n_bins=64))
     with pytest.raises(SpecMismatch, match="32 x 64"):
         evaluate.main(model=exported.path, data=tmp_path, out=tmp_path / "report.json")
+
+
+def test_a_model_that_is_too_large_is_not_written_unless_allowed(
+    finetuned: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "LARGEST_FILE", 10_000)
+    out = tmp_path / "large.onnx"
+    with pytest.raises(ModelError, match="at most 10,000 ship; train a smaller one; --large allows 45,000,000"):
+        export.main(weights=finetuned / checkpoint.BEST, data=scenes, out=out)
+    assert not out.exists()
+    export.main(weights=finetuned / checkpoint.BEST, data=scenes, out=out, large=True)
+    assert out.stat().st_size > 10_000

@@ -17,7 +17,7 @@ from training.signals.bursts import Bursts, Signal, gate, grid_bursts, join, occ
 from training.signals.grid import ResourceGrid, modulate
 from training.signals.grid import occupancy as grid_occupancy
 from training.signals.modulation import gaussian_pulse, phasors, root_raised_cosine, shape, turns_of
-from training.signals.other import KINDS, Choice, Kind, LogUniform, Uniform, random_other
+from training.signals.other import KINDS, Choice, Kind, LogUniform, Uniform, random_kind
 
 DURATION = 0.042
 STEP = 156.25e-6
@@ -84,7 +84,7 @@ def test_labels_are_not_wider_than_the_signals(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_the_same_seed_gives_the_same_signal(kind: Kind) -> None:
-    one, again, other = (kind.draw(0.005, rng(seed)) for seed in (11, 11, 12))
+    one, again, other = (kind.draw(DURATION, rng(seed)) for seed in (11, 11, 12))
     np.testing.assert_array_equal(one.samples, again.samples)
     np.testing.assert_array_equal(one.bursts.start, again.bursts.start)
     assert not np.array_equal(one.samples, other.samples)
@@ -99,7 +99,8 @@ def test_kinds_come_by_their_weights_and_parameters_from_their_ranges() -> None:
     assert 1 <= min(values) < 3 < 3e3 < max(values) <= 1e4
     assert np.median(values) == pytest.approx(100, rel=0.3)
     assert {Choice((1, 2, 3)).draw(generator) for _ in range(40)} == {1, 2, 3}
-    assert {random_other(0.002, rng(seed)).label for seed in range(20)} == {"other"}
+    drawn = {random_kind(rng(seed)).name for seed in range(300)}
+    assert drawn == {kind.name for kind in KINDS}
 
 
 # --- What they are made of ---

@@ -66,7 +66,7 @@ def test_the_band_has_as_many_frequencies_as_asked_for(n: int) -> None:
     shape = rx.noise_shape(Receiver(noise_tilt_db=3, noise_hump_db=6), n)
     assert shape.shape == (n,)
     assert shape.dtype == np.float32
-    assert np.mean(shape**2) == pytest.approx(1, rel=1e-5)
+    assert np.mean(shape**2) == pytest.approx(1, rel=1e-3)
 
 
 def test_coloured_noise_has_its_hump_and_tilt() -> None:
@@ -100,21 +100,19 @@ def test_imbalance_makes_an_image_of_its_level(gain_db: float, phase: float) -> 
 
 def test_wiener_phase_noise_has_its_linewidth() -> None:
     linewidth = 2e3
-    spectra = [
-        np.abs(np.fft.fft(rx.phase_noise(np.ones(N, np.complex64), RATE, rng(seed), linewidth))) ** 2
-        for seed in range(60)
-    ]
+    spectra = [np.abs(np.fft.fft(rx.oscillator(N, RATE, rng(seed), linewidth).piece(0, N))) ** 2 for seed in range(60)]
     mean = np.mean(spectra, axis=0)
     frequency = np.fft.fftfreq(N, 1 / RATE)
     share = mean[np.abs(frequency) <= linewidth / 2].sum() / mean.sum()
     assert share == pytest.approx(0.5, abs=0.08)  # of a Lorentzian, within its half-power width
-    assert np.mean(np.abs(rx.phase_noise(noise(), RATE, rng(), linewidth)) ** 2) == pytest.approx(1, rel=0.02)
+    phasors = rx.oscillator(N, RATE, rng(), linewidth).piece(0, N)
+    assert np.mean(np.abs(phasors) ** 2) == pytest.approx(1, rel=0.02)
 
 
 def test_the_plateau_has_its_density_and_ends_at_the_loop_bandwidth() -> None:
     result = np.mean(
         [
-            np.abs(np.fft.fft(rx.phase_noise(np.ones(N, np.complex64), RATE, rng(seed), 0.0, -80.0, 200e3))) ** 2
+            np.abs(np.fft.fft(rx.oscillator(N, RATE, rng(seed), 0.0, -80.0, 200e3).piece(0, N))) ** 2
             for seed in range(20)
         ],
         axis=0,
@@ -126,13 +124,21 @@ def test_the_plateau_has_its_density_and_ends_at_the_loop_bandwidth() -> None:
     assert decibels(result[outside].mean()) < -80 - 15
 
 
-def test_phase_noise_leaves_a_clean_oscillator_alone() -> None:
-    given = noise(1000)
-    np.testing.assert_allclose(rx.phase_noise(given, RATE, rng(), 0.0), given, atol=1e-6)
+def test_a_clean_oscillator_stands_still() -> None:
+    np.testing.assert_allclose(rx.oscillator(1000, RATE, rng(), 0.0).piece(0, 1000), 1, atol=1e-6)
+
+
+def test_faults_are_the_same_whatever_pieces_they_are_applied_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = noise(50_000)
+    receiver = Receiver(linewidth=100.0, plateau_dbc=-80.0, dc_db=0.0, flicker_db=-10.0, gain_imbalance_db=1.0)
+    receiver = replace(receiver, compression_db=6.0, phase_imbalance=2.0)
+    whole = rx.mix(given, RATE, 1.0, receiver, rng())
+    monkeypatch.setattr(rx, "_PIECE", 777)
+    np.testing.assert_allclose(rx.mix(given, RATE, 1.0, receiver, rng()), whole, atol=1e-6)
 
 
 def test_the_offset_has_its_power_and_a_skirt_that_falls_as_one_over_f() -> None:
-    results = [lines(rx.dc_offset(np.zeros(N, np.complex64), RATE, rng(seed), 4.0, 0.5, 20e3)) for seed in range(30)]
+    results = [lines(rx.dc_offset(N, RATE, rng(seed), 4.0, 0.5, 20e3).piece(0, N)) for seed in range(30)]
     mean = np.mean(results, axis=0)
     spacing = RATE / N
     assert mean[0] == pytest.approx(4, rel=0.15)
@@ -143,8 +149,7 @@ def test_the_offset_has_its_power_and_a_skirt_that_falls_as_one_over_f() -> None
     assert levels[1] / levels[2] == pytest.approx(4, rel=0.4)
     far = mean[round(80e3 / spacing) : -round(80e3 / spacing)]
     assert far.max() < 0.01 * levels[2]  # nothing but images of the interpolation
-    given = noise()
-    np.testing.assert_allclose(rx.dc_offset(given, RATE, rng(), 0.0), given, atol=1e-6)
+    assert not rx.dc_offset(N, RATE, rng(), 0.0).piece(0, N).any()
 
 
 def test_compression_bounds_the_magnitude_keeps_the_phase_and_makes_intermodulation() -> None:

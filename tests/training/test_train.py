@@ -60,7 +60,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sead = 1", "unknown sead; known are seed, validate_every"),
+        ("sead = 1", "unknown sead; known are seed, label_share"),
         ("[optimisation]\nrate = 1.0", r"unknown rate in \[optimisation\]; known are steps, max_minutes"),
         ("[optimisation]\nsteps = 'many'", "steps"),
         ("[optimisation]\nsteps = 0", "must be positive"),
@@ -305,14 +305,17 @@ def test_dice_is_zero_when_right_and_near_one_when_wrong() -> None:
 
 def test_class_weights_are_one_over_the_root_of_the_share(scenes: Path) -> None:
     windows = open_windows(scenes / "train")
-    weights = class_weights(windows, None).numpy()
+    weights = class_weights(Part(windows), None).numpy()
     counts = np.bincount(windows.masks[windows.masks != IGNORED].ravel(), minlength=3)
     share = counts / counts.sum()
     np.testing.assert_allclose(weights * np.sqrt(share), (weights * np.sqrt(share)).mean(), rtol=1e-5)
     assert np.sum(weights * share) == pytest.approx(1)
-    assert class_weights(windows, [1.0, 2.0, 3.0]).tolist() == [1, 2, 3]
+    noise = np.flatnonzero([not mask.any() for mask in windows.masks])
+    rare = class_weights(Part(windows, places=noise), None).numpy()
+    assert rare[1] == rare[2] > 10 * rare[0]  # of the windows in use, which hold neither
+    assert class_weights(Part(windows), [1.0, 2.0, 3.0]).tolist() == [1, 2, 3]
     with pytest.raises(ModelError, match="2 numbers"):
-        class_weights(windows, [1.0, 2.0])
+        class_weights(Part(windows), [1.0, 2.0])
 
 
 def test_figures_match_their_definitions() -> None:

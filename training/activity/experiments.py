@@ -9,13 +9,12 @@ and take the last weights, so nothing is chosen on a test side.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import multiprocessing
 import os
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rfvit_rt.csi import bin_width_feature
@@ -40,10 +39,11 @@ from training.activity.masked import Unlabelled, pretrain
 from training.activity.recipe import ActivityRecipe
 from training.activity.splits import Split, few, inner_validation, splits
 from training.activity.variation import Pictures, pictures
-from training.command import progress_bar, run
+from training.command import run
 from training.config import Masking, Optimisation, read_recipe
 from training.datasets import open_windows
 from training.optimisation import Workers
+from training.trials import run_trials, write_json, write_weights
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RECIPES = {
@@ -326,7 +326,7 @@ def _network(
         model.load_state_dict(load_file(known))
     else:
         model = fit(model, shown, bin_width, data.labels, split.train, nothing, recipe, workers)
-        keep(model.state_dict(), known)
+        write_weights(model.state_dict(), known)
     if len(adapted):
         # Half of every batch is of the new room, so that a few clips weigh as much as all that was known before.
         both = np.concatenate([split.train, adapted])
@@ -383,21 +383,13 @@ def pretrained(
         for entry in range(shown.varied.shape[1]):
             sets.append(Unlabelled(shown.varied[everything, entry], sets[0].bin_widths))
     weights = pretrain(sets, vit, MASKING, PRETRAINING, 1, Workers(1), start)
-    keep(weights, file)
+    write_weights(weights, file)
     return weights
 
 
 def _encoder(trial: Trial, place: Place) -> Path:
     where = "scenes" if trial.start == "rf" else f"{trial.data}_{trial.show}_{trial.kind}_{trial.fold}"
     return place.out / "pretrained" / f"{trial.start.replace(', ', '+')}_{where}.safetensors"
-
-
-def keep(weights: dict[str, Tensor], file: Path) -> None:
-    """Write weights, in one step: other processes may be about to read them."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.part")
-    save_file(weights, partial)
-    partial.replace(file)
 
 
 # ---- the command ----
@@ -423,10 +415,10 @@ def main(
     place = Place(data, scenes, out)
     asked = [dataclasses.replace(trial, inner=inner) for name in table for trial in trials(name)]
     asked = [trial for trial in asked if re.search(only, trial.name)]
-    (out / "results").mkdir(parents=True, exist_ok=True)
     missing = [trial for trial in asked if not _file(trial, place).is_file()]
-    _make(_first_of_each_start(missing, place), place, processes)  # the others find what these have pretrained
-    _make([trial for trial in missing if not _file(trial, place).is_file()], place, processes)
+    work = functools.partial(_answer_and_keep, place=place)
+    run_trials(work, _first_of_each_start(missing, place), processes)  # the others find what these have pretrained
+    run_trials(work, [trial for trial in missing if not _file(trial, place).is_file()], processes)
     for name in table:
         found = [_file(trial, place) for trial in asked if trial.table == name]
         gathered = tables.rows(json.loads(file.read_text(encoding="utf-8")) for file in found)
@@ -438,17 +430,6 @@ def _file(trial: Trial, place: Place) -> Path:
     return place.out / "results" / f"{trial.name}.json"
 
 
-def _make(missing: list[Trial], place: Place, processes: int) -> None:
-    if not missing:
-        return
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes share the cores
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool, progress_bar() as bar:
-        task = bar.add_task("runs", total=len(missing))
-        for done in as_completed([pool.submit(_answer_and_keep, trial, place) for trial in missing]):
-            bar.update(task, advance=1, description=done.result())
-
-
 def _first_of_each_start(missing: list[Trial], place: Place) -> list[Trial]:
     """One run for every encoder that is not there yet and needs no other one."""
     firsts = {_encoder(trial, place): trial for trial in missing if trial.start in ("rf", "csi")}
@@ -457,10 +438,7 @@ def _first_of_each_start(missing: list[Trial], place: Place) -> list[Trial]:
 
 def _answer_and_keep(trial: Trial, place: Place) -> str:
     result = answer(trial, place)
-    file = _file(trial, place)
-    partial = file.with_suffix(".part")
-    partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    partial.replace(file)
+    write_json(result, _file(trial, place))
     return f"{trial.name}: {result['accuracy']:.3f}"
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from training.tables import draw_bars, markdown
 
 ASKED = ("data", "kind", "method", "start", "frozen", "show", "few", "adapt")
 
@@ -90,23 +91,20 @@ def write(table: str, gathered: list[Row], folder: Path) -> None:
         for row in gathered
     ]
     (folder / f"{table}.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    figure = Figure(figsize=(9, 1.2 + 0.24 * len(gathered)), layout="constrained")
-    axes = figure.add_subplot()
-    places = np.arange(len(gathered))
-    axes.barh(
-        places, [row.mean for row in gathered], xerr=[row.spread for row in gathered], color="tab:blue", alpha=0.7
+    draw_bars(
+        [row.text for row in gathered],
+        [row.mean for row in gathered],
+        [row.spread for row in gathered],
+        folder / f"{table}.png",
+        title=table,
+        label="accuracy, mean over splits; bars: standard deviation over seeds",
     )
-    axes.set_yticks(places, [row.text for row in gathered], fontsize="small")
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xlabel="accuracy, mean over splits; bars: standard deviation over seeds", title=table)
-    axes.grid(axis="x", alpha=0.3)
-    figure.savefig(folder / f"{table}.png", dpi=110)
 
 
 def text(gathered: list[Row]) -> str:
     """A table as Markdown."""
-    lines = ["| what | accuracy | seeds | by split |", "|---|---|---|---|"]
+    cells = []
     for row in gathered:
         folds = ", ".join(f"{name} {value:.3f}" for name, value in row.folds.items())
-        lines.append(f"| {row.text} | {row.mean:.3f} ± {row.spread:.3f} | {row.seeds} | {folds} |")
-    return "\n".join(lines)
+        cells.append((row.text, f"{row.mean:.3f} ± {row.spread:.3f}", str(row.seeds), folds))
+    return markdown(("what", "accuracy", "seeds", "by split"), cells)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,6 +56,45 @@ class ResourceGrid:
         return self.values.shape[1] * self.subcarrier_spacing
 
 
+def visible(grid: ResourceGrid, low: float, high: float) -> tuple[ResourceGrid, float]:
+    """The part of a grid between two frequencies, on the smallest FFT that holds it: the rest costs nothing.
+
+    Every symbol may turn by a phase of its own, as another oscillator's would.
+
+    Parameters
+    ----------
+    grid : ResourceGrid
+    low, high : float
+        In Hz from the carrier's centre.
+
+    Returns
+    -------
+    ResourceGrid
+        Perhaps without subcarriers.
+    float
+        Its centre in Hz from the carrier's.
+    """
+    columns = grid.lowest_subcarrier + np.arange(grid.values.shape[1])
+    first, last = np.searchsorted(columns * grid.subcarrier_spacing, (low, high))
+    if first >= last:
+        return replace(grid, values=grid.values[:, :0]), 0.0
+    centre = int(columns[(first + last) // 2])
+    # A tenth more than the subcarriers at every end that is the carrier's, for the filter's slope. The size is a
+    # share that leaves prefixes whole numbers of samples.
+    ends = (first == 0) + (last == len(columns))
+    part = int(np.gcd.reduce(np.append(np.unique(grid.cp_lengths), grid.n_fft)))
+    wanted = (1 + 0.1 * ends) * (last - first) * part / grid.n_fft
+    size = next((k for k in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32) if wanted <= k < part), part)
+    cut = replace(
+        grid,
+        values=grid.values[:, first:last],
+        lowest_subcarrier=int(columns[first]) - centre,
+        n_fft=grid.n_fft * size // part,
+        cp_lengths=grid.cp_lengths * size // part,
+    )
+    return cut, centre * grid.subcarrier_spacing
+
+
 def modulate(grid: ResourceGrid) -> NDArray[np.complex64]:
     """OFDM baseband of a grid at its native rate (TS 36.211 clause 6.12, TS 38.211 clause 5.3.1).
 
@@ -67,9 +106,11 @@ def modulate(grid: ResourceGrid) -> NDArray[np.complex64]:
     """
     sent = np.flatnonzero(grid.values.any(axis=1))  # most symbols of an idle or TDD carrier are empty
     spectrum = np.zeros((len(sent), grid.n_fft), np.complex64)
-    columns = np.arange(grid.lowest_subcarrier, grid.lowest_subcarrier + grid.values.shape[1])
-    spectrum[:, columns % grid.n_fft] = grid.values[sent]
-    bodies = scipy.fft.ifft(spectrum, axis=1, overwrite_x=True) * np.float32(grid.n_fft)
+    below = min(max(0, -grid.lowest_subcarrier), grid.values.shape[1])
+    spectrum[:, grid.n_fft - below :] = grid.values[sent, :below]
+    above = grid.lowest_subcarrier + below
+    spectrum[:, above : above + grid.values.shape[1] - below] = grid.values[sent, below:]
+    bodies = scipy.fft.ifft(spectrum, axis=1, norm="forward", overwrite_x=True)
     iq = np.zeros(grid.symbol_start[-1], np.complex64)
     for body, start, cp in zip(bodies, grid.symbol_start[sent], grid.cp_lengths[sent], strict=True):
         iq[start : start + cp] = body[grid.n_fft - cp :]
@@ -92,8 +133,6 @@ def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: ND
     -------
     (step, bin) bool
     """
-    summed = np.zeros(np.add(grid.values.shape, 1), np.int32)
-    summed[1:, 1:] = np.cumsum(np.cumsum(grid.values != 0, axis=0, dtype=np.int32), axis=1)
     # A symbol counts in a step that holds at least a tenth of it: mere contact at an edge does not label a pixel.
     lengths = np.diff(grid.symbol_start) / grid.sample_rate
     begins = grid.symbol_start[:-1] / grid.sample_rate
@@ -104,11 +143,10 @@ def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: ND
     centres = columns * grid.subcarrier_spacing
     low = np.searchsorted(centres, bin_edges[:-1] - grid.subcarrier_spacing / 4, side="left")
     high = np.searchsorted(centres, bin_edges[1:] + grid.subcarrier_spacing / 4, side="left")
-    last, high = np.maximum(last, first), np.maximum(high, low)
-    count = (
-        summed[last[:, None], high]
-        - summed[first[:, None], high]
-        - summed[last[:, None], low]
-        + summed[first[:, None], low]
-    )
-    return count > 0
+    used = np.zeros(np.add(grid.values.shape, (1, 0)), bool)  # a symbol more, so that every index is one
+    np.not_equal(grid.values, 0, out=used[:-1])
+    in_step = np.logical_or.reduceat(used, np.stack((first, last), axis=1).ravel(), axis=0)[::2]
+    in_step[last <= first] = False
+    summed = np.zeros(np.add(in_step.shape, (0, 1)), np.int32)
+    np.cumsum(in_step, axis=1, out=summed[:, 1:])
+    return summed[:, np.maximum(high, low)] > summed[:, low]

@@ -9,15 +9,15 @@ where it costs one multiplication.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-_Value = TypeVar("_Value", np.float32, np.complex64)
+from training.signals.transform import Curve, band_blocks, over_band
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,7 @@ def response(receiver: Receiver, n: int, rng: np.random.Generator) -> NDArray[np
     (n,) float32
         In the order of FFT bins.
     """
-    offset = _knots_of_band(n)
-    edge = 0.5 - receiver.stop - receiver.roll_off
-    into = np.clip((np.abs(offset) - edge) / max(receiver.roll_off, 1e-6), 0, 1)
-    gain_db = receiver.tilt_db * offset
-    gain_db += receiver.ripple_db * np.cos(2 * np.pi * (offset / receiver.ripple_period + rng.random()))
-    # Power 1.5: flat where the pass band ends, steeper towards the stop band, as real filters are.
-    gain_db -= receiver.depth_db * into**1.5
-    return _over_band(gain_db, n)
+    return over_band(_response(receiver, n, rng), n)
 
 
 def noise_shape(receiver: Receiver, n: int) -> NDArray[np.float32]:
@@ -152,25 +145,65 @@ def noise_shape(receiver: Receiver, n: int) -> NDArray[np.float32]:
     (n,) float32
         In the order of FFT bins; of mean square 1.
     """
-    offset = _knots_of_band(n)
+    return over_band(_noise_shape(receiver, n), n)
+
+
+def signal_and_noise(
+    receiver: Receiver, n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Amplitudes, at a band's blocks, that signals and white noise are multiplied by to be what leaves the filter.
+
+    The converter's own noise is part of the second, for the sum of independent noises is noise of the sum of their
+    powers: a scene draws it once, and what it then gives to :func:`digitise` has an `adc_noise_db` of minus infinity.
+
+    Returns
+    -------
+    (block,) float32, (block,) float32
+        As :func:`training.signals.transform.scale_band` takes them.
+    """
+    passed = _response(receiver, n, rng)
+    noise = np.sqrt((passed * _noise_shape(receiver, n)) ** 2 + np.float32(10 ** (receiver.adc_noise_db / 10)))
+    return passed, noise
+
+
+def snr_loss_db(receiver: Receiver, offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the filter takes signals down into the converter's own noise, in dB.
+
+    Parameters
+    ----------
+    receiver : Receiver
+    offset : (frequency,) float64
+        From the centre of the band, as shares of the sample rate.
+    """
+    return 10 * np.log10(1 + 10 ** ((receiver.adc_noise_db + _roll_off_db(receiver, offset)) / 10))
+
+
+def _response(receiver: Receiver, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Amplitude response at the blocks of a band of n frequencies."""
+    offset = band_blocks(n)
+    gain_db = receiver.tilt_db * offset - _roll_off_db(receiver, offset)
+    gain_db += receiver.ripple_db * np.cos(2 * np.pi * (offset / receiver.ripple_period + rng.random()))
+    return _amplitude(gain_db)
+
+
+def _roll_off_db(receiver: Receiver, offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Attenuation towards the edges of the band."""
+    edge = 0.5 - receiver.stop - receiver.roll_off
+    into = np.clip((np.abs(offset) - edge) / max(receiver.roll_off, 1e-6), 0, 1)
+    # Power 1.5: flat where the pass band ends, steeper towards the stop band, as real filters are.
+    return np.asarray(receiver.depth_db * into**1.5)
+
+
+def _noise_shape(receiver: Receiver, n: int) -> NDArray[np.float32]:
+    """Amplitude of the noise before the filter at the blocks of a band of n frequencies."""
+    offset = band_blocks(n)
     hump = np.exp(-(((offset - receiver.noise_hump_at) / receiver.noise_hump_width) ** 2) / 2)
-    shape = _over_band(receiver.noise_tilt_db * offset + receiver.noise_hump_db * hump, n)
+    shape = _amplitude(receiver.noise_tilt_db * offset + receiver.noise_hump_db * hump)
     return shape / np.sqrt(np.mean(shape**2))
 
 
-def _knots_of_band(n: int) -> NDArray[np.float64]:
-    """Frequencies, as shares of the sample rate, that stand for all: a few thousand, ascending."""
-    stride = _band_stride(n)
-    return (np.arange(n // stride + 2) * stride - n // 2) / n
-
-
-def _over_band(gain_db: NDArray[np.float64], n: int) -> NDArray[np.float32]:
-    """Amplitude at all frequencies, in the order of FFT bins, of gains at the knots: (n,) float32."""
-    return np.fft.ifftshift(_between_knots((10 ** (gain_db / 20)).astype(np.float32), _band_stride(n), n))
-
-
-def _band_stride(n: int) -> int:
-    return max(1, n // 4096)
+def _amplitude(gain_db: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (10 ** (gain_db / 20)).astype(np.float32)
 
 
 def filtered(samples: NDArray[np.complex64], amplitude: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -190,37 +223,38 @@ def filtered(samples: NDArray[np.complex64], amplitude: NDArray[np.float32]) -> 
 # --- The mixer ---
 
 
-def phase_noise(
-    samples: NDArray[np.complex64],
+def oscillator(
+    n: int,
     sample_rate: float,
     rng: np.random.Generator,
     linewidth: float,
     plateau_dbc: float = -np.inf,
     loop_bandwidth: float = 100e3,
-) -> NDArray[np.complex64]:
-    """Turn samples by the phase of a noisy oscillator: a Wiener process plus noise that is white within the loop.
+) -> Curve:
+    """Phasors of a noisy oscillator: their phase is a Wiener process plus noise that is white within the loop.
 
     A Wiener phase whose variance grows by 2π `linewidth` a second gives the carrier a Lorentzian line of that full
     width at half power (Demir, Mehrotra and Roychowdhury, 2000, section VIII).
 
     Parameters
     ----------
-    samples : (n,) complex64
+    n : int
+        Number of samples.
     sample_rate : float
         In Hz.
     rng : numpy.random.Generator
     linewidth, plateau_dbc, loop_bandwidth : float
         As in :class:`Receiver`; beyond the loop bandwidth the white part falls by 12 dB an octave.
     """
-    stride = max(1, int(sample_rate / (8 * loop_bandwidth)))
-    n_knots = scipy.fft.next_fast_len(len(samples) // stride + 2, real=True)
+    stride = max(1, int(sample_rate / (4 * loop_bandwidth)))
+    n_knots = scipy.fft.next_fast_len(n // stride + 2, real=True)
     phase = np.cumsum(rng.normal(0, np.sqrt(2 * np.pi * linewidth * stride / sample_rate), n_knots))
     # White noise of the density of the plateau over the band of the knots, then the loop's low-pass.
     density = 10 ** (plateau_dbc / 10)
     white = scipy.fft.rfft(rng.normal(0, np.sqrt(density * sample_rate / stride), n_knots))
     frequency = scipy.fft.rfftfreq(n_knots, stride / sample_rate)
     phase += scipy.fft.irfft(white / (1 + (frequency / loop_bandwidth) ** 2), n_knots)
-    return samples * _between_knots(np.exp(1j * phase).astype(np.complex64), stride, len(samples))
+    return Curve(np.exp(1j * phase).astype(np.complex64), stride)
 
 
 def iq_imbalance(samples: NDArray[np.complex64], gain_db: float, phase: float) -> NDArray[np.complex64]:
@@ -237,18 +271,19 @@ def iq_imbalance(samples: NDArray[np.complex64], gain_db: float, phase: float) -
 
 
 def dc_offset(
-    samples: NDArray[np.complex64],
+    n: int,
     sample_rate: float,
     rng: np.random.Generator,
     power: float,
     flicker_power: float = 0.0,
     flicker_corner: float = 10e3,
-) -> NDArray[np.complex64]:
-    """Add an offset and the 1/f noise about it.
+) -> Curve:
+    """An offset and the 1/f noise about it.
 
     Parameters
     ----------
-    samples : (n,) complex64
+    n : int
+        Number of samples.
     sample_rate : float
         In Hz.
     rng : numpy.random.Generator
@@ -258,7 +293,7 @@ def dc_offset(
         In Hz; it ends there.
     """
     stride = max(1, int(sample_rate / (8 * flicker_corner)))
-    n_knots = scipy.fft.next_fast_len(len(samples) // stride + 2)
+    n_knots = scipy.fft.next_fast_len(n // stride + 2)
     frequency = np.abs(np.fft.fftfreq(n_knots, stride / sample_rate))
     inside = (frequency > 0) & (frequency <= flicker_corner)
     shape = np.zeros(n_knots)
@@ -266,17 +301,7 @@ def dc_offset(
     shape *= n_knots * np.sqrt(flicker_power / max(np.sum(shape**2), 1e-30))
     noise = scipy.fft.ifft(shape * np.sqrt(0.5) * rng.standard_normal((n_knots, 2)).view(np.complex128)[:, 0])
     noise += np.sqrt(power) * np.exp(2j * np.pi * rng.random())
-    result = _between_knots(noise.astype(np.complex64), stride, len(samples))
-    result += samples
-    return result
-
-
-def _between_knots(knots: NDArray[_Value], stride: int, n: int) -> NDArray[_Value]:
-    """Straight lines between values that are `stride` samples apart: (n,) of their type."""
-    ramp = np.arange(stride, dtype=np.float32) / np.float32(stride)
-    lines = np.multiply.outer(np.diff(knots), ramp)
-    lines += knots[:-1, None]
-    return lines.ravel()[:n]
+    return Curve(noise.astype(np.complex64), stride)
 
 
 def compress(samples: NDArray[np.complex64], limit: float) -> NDArray[np.complex64]:
@@ -324,17 +349,16 @@ def spurious(
     samples: NDArray[np.complex64], rng: np.random.Generator, spurs: tuple[Spur, ...], noise_power: float
 ) -> NDArray[np.complex64]:
     """Add lines, their levels relative to `noise_power`; each begins with a random phase."""
-    result = samples.copy()
     block = 4096
     n_blocks = -(-len(samples) // block)
-    for spur in spurs:
-        # A line is the product of its phasors within and between blocks.
-        within = np.exp(2j * np.pi * spur.frequency * np.arange(block))
-        starts = np.exp(2j * np.pi * (spur.frequency * block * np.arange(n_blocks) + rng.random()))
-        starts *= np.sqrt(noise_power * 10 ** (spur.level_db / 10))
-        line = np.multiply.outer(starts.astype(np.complex64), within.astype(np.complex64))
-        result += line.ravel()[: len(samples)]
-    return result
+    frequencies = np.array([spur.frequency for spur in spurs])[:, None]
+    levels = np.sqrt(noise_power * 10 ** (np.array([spur.level_db for spur in spurs])[:, None] / 10))
+    # A line is the product of its phasors within and between blocks; their matrix product sums over the lines.
+    within = np.exp(2j * np.pi * frequencies * np.arange(block))
+    starts = levels * np.exp(2j * np.pi * (frequencies * block * np.arange(n_blocks) + rng.random((len(spurs), 1))))
+    lines = (starts.T.astype(np.complex64) @ within.astype(np.complex64)).ravel()[: len(samples)]
+    lines += samples
+    return lines
 
 
 def add_white_noise(samples: NDArray[np.complex64], rng: np.random.Generator, power: float) -> NDArray[np.complex64]:
@@ -393,18 +417,21 @@ def mix(
     receiver : Receiver
     rng : numpy.random.Generator
     """
+    stages: list[_Stage] = []
     if receiver.compression_db < np.inf:
-        samples = compress(samples, _level(samples) * 10 ** (receiver.compression_db / 20))
+        limit = _level(samples) * 10 ** (receiver.compression_db / 20)
+        stages.append(lambda piece, _: compress(piece, limit))
     if receiver.linewidth > 0 or receiver.plateau_dbc > -np.inf:
-        samples = phase_noise(
-            samples, sample_rate, rng, receiver.linewidth, receiver.plateau_dbc, receiver.loop_bandwidth
-        )
+        purity = receiver.linewidth, receiver.plateau_dbc, receiver.loop_bandwidth
+        phasors = oscillator(len(samples), sample_rate, rng, *purity)
+        stages.append(lambda piece, first: piece * phasors.piece(first, len(piece)))
     if receiver.gain_imbalance_db != 0 or receiver.phase_imbalance != 0:
-        samples = iq_imbalance(samples, receiver.gain_imbalance_db, receiver.phase_imbalance)
+        stages.append(lambda piece, _: iq_imbalance(piece, receiver.gain_imbalance_db, receiver.phase_imbalance))
     if max(receiver.dc_db, receiver.flicker_db) > -np.inf:
         power, flicker = (noise_power * 10 ** (level / 10) for level in (receiver.dc_db, receiver.flicker_db))
-        samples = dc_offset(samples, sample_rate, rng, power, flicker, receiver.flicker_corner)
-    return samples
+        offset = dc_offset(len(samples), sample_rate, rng, power, flicker, receiver.flicker_corner)
+        stages.append(lambda piece, first: piece + offset.piece(first, len(piece)))
+    return _in_pieces(samples, stages)
 
 
 def digitise(
@@ -434,7 +461,23 @@ def digitise(
     level = _level(samples)
     if receiver.agc_rate > 0:
         samples = agc_steps(samples, sample_rate, rng, receiver.agc_rate, receiver.agc_step_db)
-    return quantise(samples, receiver.bits, level * 10 ** (receiver.headroom_db / 20))
+    full_scale = level * 10 ** (receiver.headroom_db / 20)
+    return _in_pieces(samples, [lambda piece, _: quantise(piece, receiver.bits, full_scale)])
+
+
+_Stage = Callable[[NDArray[np.complex64], int], NDArray[np.complex64]]
+_PIECE = 2**15  # samples that stay in the processor's cache from one stage to the next
+
+
+def _in_pieces(samples: NDArray[np.complex64], stages: Sequence[_Stage]) -> NDArray[np.complex64]:
+    """Send samples through stages, each a function of some samples and the number of the first."""
+    result = np.empty_like(samples)
+    for first in range(0, len(samples), _PIECE):
+        piece = samples[first : first + _PIECE]
+        for stage in stages:
+            piece = stage(piece, first)
+        result[first : first + _PIECE] = piece
+    return result
 
 
 def _level(samples: NDArray[np.complex64]) -> float:
@@ -466,17 +509,19 @@ def receive(
 def random_receiver(rng: np.random.Generator) -> Receiver:
     """Draw a front end: from a laboratory's to a cheap dongle."""
     cheap = rng.random() < 0.4
-    is_filtered, is_coloured = rng.random() < 0.75, rng.random() < 0.4
+    is_filtered, is_coloured = rng.random() < 0.6, rng.random() < 0.4
     has_dc, has_spurs = rng.random() < 0.6, rng.random() < (0.6 if cheap else 0.25)
+    # Most filters are flat but for their edges; some, and most that a protocol's own receiver has, are round all over.
+    roll_off = rng.uniform(0.05, 0.2) if rng.random() < 0.9 else rng.uniform(0.2, 0.45)
     return Receiver(
-        roll_off=rng.uniform(0.05, 0.2) if is_filtered else 0.0,
+        roll_off=roll_off if is_filtered else 0.0,
         depth_db=rng.uniform(20, 60) if is_filtered else 0.0,
-        stop=rng.uniform(0, 0.1) if is_filtered and rng.random() < 0.3 else 0.0,
+        stop=rng.uniform(0, 0.1) if is_filtered and roll_off < 0.2 and rng.random() < 0.3 else 0.0,
         tilt_db=rng.normal(0, 1.5) if rng.random() < 0.4 else 0.0,
-        ripple_db=rng.uniform(0, 1.5) if rng.random() < 0.4 else 0.0,
+        ripple_db=rng.uniform(0, 2.5) if rng.random() < 0.4 else 0.0,
         ripple_period=rng.uniform(0.1, 1.0),
         noise_tilt_db=rng.normal(0, 2) if is_coloured else 0.0,
-        noise_hump_db=rng.uniform(0, 6) if is_coloured else 0.0,
+        noise_hump_db=rng.uniform(-4, 6) if is_coloured else 0.0,
         noise_hump_at=rng.uniform(-0.5, 0.5),
         noise_hump_width=rng.uniform(0.03, 0.3),
         compression_db=rng.uniform(3, 15) if rng.random() < 0.15 else np.inf,
@@ -485,7 +530,7 @@ def random_receiver(rng: np.random.Generator) -> Receiver:
         loop_bandwidth=_log_uniform(rng, 30e3, 500e3),
         gain_imbalance_db=rng.normal(0, 0.5 if cheap else 0.1),
         phase_imbalance=rng.normal(0, 3 if cheap else 0.5),
-        dc_db=rng.uniform(-35, 5) if has_dc else -np.inf,
+        dc_db=rng.uniform(-35, 25) if has_dc else -np.inf,
         flicker_db=rng.uniform(-45, -15) if has_dc and rng.random() < 0.7 else -np.inf,
         flicker_corner=_log_uniform(rng, 1e3, 100e3),
         agc_rate=_log_uniform(rng, 10, 200) if rng.random() < 0.15 else 0.0,
@@ -503,7 +548,7 @@ def _random_spurs(rng: np.random.Generator) -> tuple[Spur, ...]:
     places: NDArray[np.floating] = rng.uniform(-0.5, 0.5, count)
     if rng.random() < 0.5:
         places = (rng.uniform(0, 1) + rng.uniform(0.02, 0.3) * np.arange(count)) % 1 - 0.5
-    return tuple(Spur(float(place), rng.uniform(-40, -5)) for place in places)
+    return tuple(Spur(float(place), rng.uniform(-40, 8)) for place in places)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -19,7 +19,7 @@ import scipy.signal
 from numpy.typing import ArrayLike, NDArray
 
 from training.signals.bursts import Bursts, Signal
-from training.signals.modulation import phasors, root_raised_cosine
+from training.signals.modulation import root_raised_cosine, rotation
 from training.signals.sequences import random_qam
 
 SUBCARRIER_SPACING = 312.5e3
@@ -796,7 +796,7 @@ def _dsss_in(config: WLANConfig, ppdu: PPDU, rng: np.random.Generator) -> NDArra
         return waveform
     ratio = round(channel / bandwidth)
     waveform = scipy.signal.resample_poly(waveform, ratio, 1).astype(np.complex64)
-    return waveform * phasors(shift / _n_fft(channel) * np.arange(len(waveform), dtype=np.float64))
+    return waveform * rotation(shift / _n_fft(channel), len(waveform))
 
 
 def _add(
@@ -810,23 +810,28 @@ def _add(
     heard = waveform[first - at : last - at]
     heard *= np.float32(10 ** (station.power_db / 20))
     if station.frequency_offset:
-        heard *= phasors(station.frequency_offset / sample_rate * np.arange(len(heard), dtype=np.float64))
+        heard *= rotation(station.frequency_offset / sample_rate, len(heard))
     samples[first:last] += heard
 
 
 # --- Channels as one meets them ---
 
 
-def random_wlan_config(rng: np.random.Generator, max_bandwidth: float = 80e6) -> WLANConfig:
-    """Draw a channel: idle with beacons to saturated, 2.4 or 5 GHz, one to six clients.
+def random_wlan_config(
+    rng: np.random.Generator, max_bandwidth: float = 80e6, low_band: bool | None = None
+) -> WLANConfig:
+    """Draw a channel: idle with beacons to saturated, one to six clients.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     max_bandwidth : float
         Widest channel, in Hz; at least 20 MHz.
+    low_band : bool or None
+        2.4 rather than 5 GHz; None draws one of them.
     """
-    low_band = rng.random() < 0.5
+    if low_band is None:
+        low_band = bool(rng.random() < 0.5)
     kinds = ["non-HT", "HT", "DSSS"] if low_band else ["non-HT", "HT", "VHT"]
     format_ = str(rng.choice(kinds, p=[0.3, 0.6, 0.1] if low_band else [0.25, 0.3, 0.45]))
     widths = {"HT": (20e6, 40e6), "VHT": BANDWIDTHS}.get(format_, (20e6,))

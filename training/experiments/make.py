@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the tables: ``python -m training.experiments labels snr --data runs/scenes --out runs/experiments``.
+
+A trial that has its file is not made again, and several tables share trials: an interrupted call goes on where it was,
+a training run from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rfvit_rt.errors import OutputError, RecordingError
+from rfvit_rt.models import find_model
+from training.config import FinetuneRecipe, PretrainRecipe, UNetSize, read_recipe
+from training.datasets import open_windows, read_record
+from training.evaluate import check_windows
+from training.experiments import captures as recorded
+from training.experiments import report
+from training.experiments.models import Encoder, Place, answer, answer_on_sets, encoder_of, make_encoder
+from training.experiments.sets import WindowSet, make_set, window_sets
+from training.experiments.trials import TABLES, Trial, trials
+from training.trials import run_trials, write_json
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SETTINGS = "settings.json"
+
+
+def main(
+    tables: Annotated[list[str], typer.Argument(help=f"Tables to make: {', '.join(TABLES)}.")],
+    data: Annotated[Path, typer.Option(help="Folder of scenes, with the splits train, validation and test.")],
+    out: Annotated[Path, typer.Option(help="Folder for results; what is there already is not made again.")],
+    updates: Annotated[int | None, typer.Option(help="Updates of a trial; overrides the recipe.", min=1)] = None,
+    pretrain_updates: Annotated[
+        int | None, typer.Option(help="Updates of an encoder's pretraining; overrides the recipe.", min=1)
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of every trial.", min=1)] = 3,
+    processes: Annotated[int, typer.Option(help="Trials at a time, each on one core.", min=1)] = os.cpu_count() or 1,
+    pretraining: Annotated[Path, typer.Option(help="Recipe of the encoders.")] = CONFIGS / "pretrain_experiment.toml",
+    finetuning: Annotated[Path, typer.Option(help="Recipe of the trials.")] = CONFIGS / "finetune_experiment.toml",
+    unet_width: Annotated[int, typer.Option(help="Width of the U-Net that is the baseline.")] = 12,
+    windows: Annotated[int | None, typer.Option(help="Windows of the test split to measure on.", min=1)] = None,
+    set_windows: Annotated[int, typer.Option(help="Windows of each level of snr, alarms and rates.", min=1)] = 100,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model, by name or file, to measure too: snr, alarms, rates, captures.")
+    ] = None,
+    captures: Annotated[Path | None, typer.Option(help="Folder of SigMF recordings, for the table captures.")] = None,
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of names of captures that were computed: they get echoes, and noise of 15 dB SNR."),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Pattern of names of captures that hold LTE or NR but do not say so.")
+    ] = None,
+) -> None:
+    """Make tables of trials, and show them."""
+    unknown = sorted(set(tables) - set(TABLES))
+    if unknown:
+        raise RecordingError(f"there is no table {', '.join(unknown)}; choose of {', '.join(TABLES)}")
+    if recorded.TABLE in tables and captures is None:
+        raise RecordingError("the table captures needs recordings; give their folder with --captures")
+    pretrain_recipe = read_recipe(pretraining, PretrainRecipe).for_run(pretrain_updates, None)
+    finetune_recipe = read_recipe(finetuning, FinetuneRecipe).for_run(updates, None)
+    place = Place(data, out, _alone(pretrain_recipe), _alone(finetune_recipe), UNetSize(unet_width), windows)
+    train = open_windows(data / "train")
+    labels = train.labels
+    if any(window_sets(table, labels) for table in tables):
+        for contract in (find_model(name).contract for name in model or []):
+            check_windows(train, contract.spectrogram, contract.labels)
+    _check_settings(place, set_windows)
+    asked = {table: trials(table, seeds, model or []) for table in tables}
+    every = list(dict.fromkeys(trial for each in asked.values() for trial in each))
+    _make(every, place, processes)
+    for table, each in asked.items():
+        if sets := window_sets(table, labels):
+            missing = [one for one in sets if not read_record(one.folder(out))]
+            run_trials(functools.partial(_make_set, place=place, count=set_windows), missing, processes)
+            measure_sets = functools.partial(answer_on_sets, place=place, sets=sets)
+            run_trials(measure_sets, _missing(each, place, table), processes)
+        if table == recorded.TABLE and captures is not None:
+            folder = recorded.Captures(captures, tuple(clean or ()), tuple(leave_out or ()))
+            folder.recordings()  # what cannot be read is said before any work
+            on_captures = functools.partial(recorded.answer_on_captures, place=place, captures=folder)
+            run_trials(on_captures, _missing(each, place, table), processes)
+        typer.echo(report.write(table, report.gather(table, each, place, labels), place, labels))
+    typer.echo(f"tables, JSON and pictures: {out / 'tables'}")
+
+
+def _alone(recipe: Any) -> Any:
+    """A recipe for one core among others that are busy."""
+    return dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, threads=1, device="cpu"))
+
+
+def _make(every: list[Trial], place: Place, processes: int) -> None:
+    """Make what is missing: encoders, and beside them what does not wait for one, long ones first; then the rest."""
+    missing = sorted(_missing(every, place, "test"), key=lambda trial: -trial.cost)
+    encoders = list(dict.fromkeys(one for trial in missing if (one := encoder_of(trial, place))))
+    wanted: list[Encoder | Trial] = [one for one in encoders if not one.result(place).is_file()]
+    work = functools.partial(_work, place=place)
+    run_trials(work, wanted + [trial for trial in missing if encoder_of(trial, place) is None], processes)
+    run_trials(work, [trial for trial in missing if encoder_of(trial, place) is not None], processes)
+
+
+def _work(item: Encoder | Trial, place: Place) -> str:
+    return make_encoder(item, place) if isinstance(item, Encoder) else answer(item, place)
+
+
+def _make_set(wanted: WindowSet, place: Place, count: int) -> str:
+    return make_set(wanted, place.data, place.out, count)
+
+
+def _missing(asked: list[Trial], place: Place, table: str) -> list[Trial]:
+    """Trials whose result on the test split, or on a table's windows, is not there; files have none on the former."""
+    files = () if table == "test" else ("file",)
+    kinds = ("vit", "unet", "energy", *files)
+    return [trial for trial in asked if trial.method in kinds and not place.result(trial, table).is_file()]
+
+
+def _check_settings(place: Place, set_windows: int) -> None:
+    """Note what results were made with, and refuse to put others beside them.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds results that were made with other settings.
+    """
+    made = {split: read_record(place.data / split).get("first_seed") for split in ("train", "validation", "test")}
+    settings = {
+        "data": str(place.data.resolve()),
+        "windows": {split: len(open_windows(place.data / split)) for split in made},
+        "first_seeds": made,
+        "labels": list(open_windows(place.data / "train").labels),
+        "measured_windows": place.windows,
+        "set_windows": set_windows,
+        "pretraining": dataclasses.asdict(place.pretraining),
+        "finetuning": dataclasses.asdict(place.finetuning),
+        "unet": dataclasses.asdict(place.unet),
+    }
+    path = place.out / SETTINGS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    changed = sorted(name for name, value in settings.items() if before.get(name) != value)
+    if changed:
+        raise OutputError(
+            f"{place.out} holds results that were made with other settings ({', '.join(changed)}); give those, or "
+            "another --out"
+        )
+    write_json(settings, path)

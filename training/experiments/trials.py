@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked: every table is a list of trials, each one way to come by a model, with one seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from training.config import Geometry
+
+Method = Literal["vit", "unet", "energy", "file"]
+SHARES = (0.01, 0.05, 0.2, 1.0)
+FEW = 0.05  # the share of labels that few labels are, where one is enough
+RATIOS = (0.6, 0.75, 0.9)
+LOSSES = ("weighted, Dice", "weighted", "plain", "plain, Dice", "focal")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to come by a model.
+
+    Attributes
+    ----------
+    method : {"vit", "unet", "energy", "file"}
+        The transformer, the convolutional baseline, the energy detector, or a model file that is there already.
+    start : str
+        ``scratch`` or ``msm``; or the path of the model file.
+    geometry : str
+        What Masked Spectrogram Modeling hid; the recipe's choice where empty.
+    ratio : float
+        Share of patches that it hid; the recipe's choice where 0.
+    scale : int
+        Size of the transformer's blocks, relative to the recipe's.
+    head, adapt : str
+        As :class:`training.config.ModelSize` and :class:`training.config.Adapt` have them.
+    loss : str
+        One of `LOSSES`.
+    labels : float
+        Share of the labelled scenes that are trained on.
+    budget : float
+        Updates of finetuning, relative to the experiment's.
+    seed : int
+    """
+
+    method: Method
+    start: str = "scratch"
+    geometry: str = ""
+    ratio: float = 0.0
+    scale: int = 1
+    head: str = "decoder"
+    adapt: str = "full"
+    loss: str = LOSSES[0]
+    labels: float = 1.0
+    budget: float = 1.0
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return "_".join(_plain(str(value)) for value in dataclasses.astuple(self) if value != "")
+
+    @property
+    def cost(self) -> float:
+        """How long it takes, roughly and relatively: long ones are begun first."""
+        return self.budget * (2.6 if self.scale > 1 else 1.0) * (0 if self.method in ("energy", "file") else 1)
+
+    @property
+    def text(self) -> str:
+        """What it is, in a line."""
+        if self.method == "energy":
+            return "energy detector"
+        if self.method == "file":
+            return self.start.rpartition("/")[2]
+        words = [{"vit": "ViT", "unet": "U-Net"}[self.method]]
+        if self.scale > 1:
+            words[0] += f", {self.scale} times as large"
+        if self.start == "msm":
+            hidden = f" ({self.geometry}, {self.ratio:.0%} hidden)" if self.geometry else ""
+            words.append(f"after MSM{hidden}")
+        elif self.method == "vit":
+            words.append("from scratch")
+        words += [] if self.head == "decoder" else [f"head: {self.head}"]
+        words += [] if self.adapt == "full" else [self.adapt]
+        words += [] if self.loss == LOSSES[0] else [f"loss: {self.loss}"]
+        words += [] if self.budget == 1 else [f"{self.budget:g} times the updates"]
+        words += [] if self.labels == 1 else [f"{self.labels:.0%} of the labels"]
+        return ", ".join(words)
+
+
+def _plain(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in text).strip("-")
+
+
+MSM = Trial("vit", "msm")
+SCRATCH = Trial("vit")
+LARGER = Trial("vit", scale=4)
+UNET = Trial("unet")
+ENERGY = Trial("energy")
+MAIN = (MSM, SCRATCH, LARGER, UNET)
+
+
+def _with_shares(trials: Sequence[Trial], shares: Sequence[float]) -> Iterator[Trial]:
+    for share in shares:
+        for trial in trials:
+            yield dataclasses.replace(trial, labels=share)
+
+
+def _labels() -> Iterator[Trial]:
+    """A: few labels; from scratch also with twice the updates, as much time as pretraining and finetuning take."""
+    longer = dataclasses.replace(SCRATCH, budget=2.0)
+    yield from _with_shares((MSM, SCRATCH, longer, UNET), SHARES)
+    yield ENERGY
+
+
+def _larger() -> Iterator[Trial]:
+    """B: the pretrained transformer against one four times as large from scratch."""
+    yield from _with_shares(MAIN, (FEW, 1.0))
+    yield ENERGY
+
+
+def _masking() -> Iterator[Trial]:
+    """C: what is hidden, and how much of it; few labels and half of the updates, where it shows most."""
+    for geometry in get_args(Geometry):
+        for ratio in RATIOS:
+            yield dataclasses.replace(MSM, geometry=geometry, ratio=ratio, labels=FEW, budget=0.5)
+    for trial in (SCRATCH, UNET):
+        yield dataclasses.replace(trial, labels=FEW, budget=0.5)
+    yield ENERGY
+
+
+def _heads() -> Iterator[Trial]:
+    """Heads on a frozen encoder and on one that learns, all after pretraining."""
+    for adapt in ("frozen", "full"):
+        for head in ("decoder", "linear", "blocks"):
+            yield dataclasses.replace(MSM, head=head, adapt=adapt)
+    yield from (UNET, ENERGY)
+
+
+def _adapt() -> Iterator[Trial]:
+    """What of the encoder learns, with few labels and with all."""
+    for adapt in ("frozen", "lora", "full"):
+        yield from _with_shares((dataclasses.replace(MSM, adapt=adapt),), (FEW, 1.0))
+    yield from (UNET, ENERGY)
+
+
+def _losses() -> Iterator[Trial]:
+    """What finetuning minimises."""
+    for loss in LOSSES:
+        yield dataclasses.replace(MSM, loss=loss)
+    yield from (UNET, ENERGY)
+
+
+def _paper() -> Iterator[Trial]:
+    """The paper's setting, on data of its kind: a frozen encoder with its head, and all that learns more."""
+    for head in ("blocks", "linear"):
+        yield dataclasses.replace(MSM, head=head, adapt="frozen")
+    yield dataclasses.replace(MSM, head="blocks")
+    yield from (*MAIN, ENERGY)
+
+
+def _main() -> Iterator[Trial]:
+    """E to H: the same models, on other windows."""
+    yield from MAIN
+    yield ENERGY
+
+
+TABLES: dict[str, Callable[[], Iterator[Trial]]] = {
+    "labels": _labels,
+    "larger": _larger,
+    "snr": _main,
+    "alarms": _main,
+    "rates": _main,
+    "captures": _main,
+    "masking": _masking,
+    "heads": _heads,
+    "adapt": _adapt,
+    "losses": _losses,
+    "paper": _paper,
+}
+
+
+def trials(table: str, seeds: int, files: Sequence[str] = ()) -> list[Trial]:
+    """All trials of a table, in its order.
+
+    Parameters
+    ----------
+    table : str
+        One of `TABLES`.
+    seeds : int
+        Seeds 1 to this of all that has any; the energy detector and model files have none.
+    files : sequence of str
+        Model files to measure beside them, where the table takes other models.
+    """
+    asked = list(TABLES[table]())
+    if TABLES[table] is _main:
+        asked += [Trial("file", start=file) for file in files]
+    return [
+        dataclasses.replace(trial, seed=seed)
+        for trial in asked
+        for seed in (range(1, seeds + 1) if trial.method in ("vit", "unet") else (1,))
+    ]
