@@ -51,9 +51,30 @@ Metrics = Annotated[
     typer.Option(help="Let Prometheus scrape figures at this port, such as 9470; HOST:PORT opens it to others."),
 ]
 Model = Annotated[str | None, typer.Option(help="A model's name or .onnx file. 'rfvit models' lists those that ship.")]
-EngineName = Annotated[str, typer.Option(help="What runs the model: openvino, or pytorch (the reference).")]
-Precision = Annotated[str | None, typer.Option(help="f32 or bf16. Default: the fastest that this processor has.")]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        help="What runs the model: openvino, torch (the reference; fast on NVIDIA GPUs), tensorrt, or auto: the "
+        "fastest here."
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="Where the engine runs, such as cpu, cuda or cuda:1. Default: its own choice.")
+]
+FrontEnd = Annotated[
+    str,
+    typer.Option(help="Where spectrograms are made: cpu, or gpu, which takes raw IQ (--engine torch or tensorrt)."),
+]
+Precision = Annotated[
+    str | None, typer.Option(help="f32, bf16 or f16, as the engine has them. Default: its fastest on this machine.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads for the model. Default: all.")]
+Overlap = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.95, help="Part of a window that the next one covers again; 0 is the fastest, more is steadier."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 
 
@@ -92,6 +113,9 @@ def segment(
     engine: EngineName = "openvino",
     precision: Precision = None,
     threads: Threads = None,
+    overlap: Overlap = 0.25,
+    device: Device = None,
+    front_end: FrontEnd = "cpu",
     overwrite: Overwrite = False,
     sample_rate: Annotated[
         float | None, typer.Option(help="Stream: samples per second, until an rx_rate tag says otherwise.")
@@ -136,7 +160,7 @@ def segment(
         "idle_timeout": idle_timeout,
     }
     outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
-    options = session.Options(model, engine, precision, threads)
+    options = session.Options(model, engine, precision, threads, overlap, device, front_end)
     if "://" in source:
         session.segment_stream(source, stream_options, duration, options, outputs, output)
         return
@@ -156,6 +180,7 @@ def report(
     engine: EngineName = "openvino",
     precision: Precision = None,
     threads: Threads = None,
+    device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment a recording and write a report: one HTML file that needs no network, with everything in it.
@@ -169,7 +194,7 @@ def report(
     from rfvit_rt.report import report_recording
     from rfvit_rt.running import Options
 
-    options = Options(model, engine, precision, threads)
+    options = Options(model, engine, precision, threads, device=device)
     report_recording(recording, output, options, Outputs(_console(), overwrite=overwrite))
 
 
@@ -189,6 +214,9 @@ def replay(
     engine: EngineName = "openvino",
     precision: Precision = None,
     threads: Threads = None,
+    overlap: Overlap = 0.25,
+    device: Device = None,
+    front_end: FrontEnd = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Replay a recording through a real GNU Radio flowgraph and segment what arrives.
@@ -201,7 +229,8 @@ def replay(
     from rfvit_rt import session
 
     outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
-    session.replay_recording(recording, speed, output, session.Options(model, engine, precision, threads), outputs)
+    options = session.Options(model, engine, precision, threads, overlap, device, front_end)
+    session.replay_recording(recording, speed, output, options, outputs)
 
 
 @app.command()
@@ -244,6 +273,11 @@ def live(
     engine: EngineName = "openvino",
     precision: Precision = None,
     threads: Threads = None,
+    overlap: Overlap = 0.25,
+    engine_device: Annotated[
+        str | None, typer.Option(help="Where the engine runs, such as cpu, cuda or cuda:1. Default: its own choice.")
+    ] = None,
+    front_end: FrontEnd = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Segment what a radio receives, now: starts a GNU Radio flowgraph for it, and ends it.
@@ -266,7 +300,7 @@ def live(
     assert centre is not None
     radio = radio_run.Radio(device, centre, sample_rate, gain, antenna, bandwidth)
     outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
-    run_options = Options(model, engine, precision, threads)
+    run_options = Options(model, engine, precision, threads, overlap, engine_device, front_end)
     radio_run.segment_radio(radio, plan, duration, idle_timeout, output, run_options, outputs)
 
 
@@ -289,6 +323,7 @@ def sense(
     engine: EngineName = "openvino",
     precision: Precision = None,
     threads: Threads = None,
+    device: Device = None,
     overwrite: Overwrite = False,
     mac: Annotated[
         str | None, typer.Option(help="Follow this transmitter alone. Default: the one most frames come from.")
@@ -316,7 +351,7 @@ def sense(
         raise StreamError(f"--threshold is {threshold:g}, expected a probability from 0 to 1")
     settings = sensing.SensingSettings(hop, ActivitySettings(threshold), duration)
     outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
-    options = Options(model, engine, precision, threads)
+    options = Options(model, engine, precision, threads, device=device)
     sensing.sense(source, {"mac": mac, "idle_timeout": idle_timeout}, settings, options, outputs)
 
 

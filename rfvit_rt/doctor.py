@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import zmq
 
 from rfvit_rt.engines import engine_names, load_engine
+from rfvit_rt.engines.choice import gpu_count
 from rfvit_rt.errors import RfvitError
 from rfvit_rt.flowgraph import find_blocks, find_gnuradio_python
 from rfvit_rt.models import shipped_models
@@ -63,6 +65,12 @@ print(json.dumps(found))
 """
 
 
+_TORCH_PROBE = """
+import json, torch
+print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "devices": torch.cuda.device_count()}))
+"""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at.
@@ -91,6 +99,7 @@ def examine() -> Iterator[Finding]:
         packages,
         processor,
         graphics,
+        cuda,
         models_and_engines,
         gnuradio,
         zeromq,
@@ -153,6 +162,28 @@ def graphics() -> Iterator[Finding]:
         return
     for line in filter(None, output.splitlines()):
         yield Finding("GPU", "ok", line.strip())
+
+
+def cuda() -> Iterator[Finding]:
+    """Whether torch can use the NVIDIA cards; nothing where there are none."""
+    cards = gpu_count()
+    if cards == 0 or find_spec("torch") is None:
+        return
+    output = _output_of([sys.executable, "-c", _TORCH_PROBE])
+    if output is None:
+        yield Finding("torch on CUDA", "problem", "torch cannot be imported", "pip install -e '.[train]' again")
+        return
+    found = json.loads(output.splitlines()[-1])
+    if found["cuda"] is None:
+        detail = f"torch {found['torch']} was built without CUDA, and here are {cards} NVIDIA GPUs"
+        yield Finding("torch on CUDA", "note", detail, "install torch for CUDA, as pytorch.org says for this system")
+    elif found["devices"] == 0:
+        detail = f"torch {found['torch']} for CUDA {found['cuda']} cannot use the driver"
+        yield Finding("torch on CUDA", "problem", detail, "update NVIDIA's driver, or install torch for an older CUDA")
+    else:
+        yield Finding(
+            "torch on CUDA", "ok", f"torch {found['torch']} for CUDA {found['cuda']}, {found['devices']} GPUs"
+        )
 
 
 def models_and_engines() -> Iterator[Finding]:

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from itertools import groupby
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rfvit_rt.contract import ModelContract
 from rfvit_rt.datatypes import IQBlock, Mask, Window
-from rfvit_rt.engines import Engine
+from rfvit_rt.engines import Engine, prove_iq
 from rfvit_rt.errors import StreamError
 from rfvit_rt.figures import Histogram
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, join_tiles, noise_floor, picture, power, tiles
@@ -38,10 +41,21 @@ class PipelineSettings:
         Time steps between the starts of neighbouring windows; less than a window makes them overlap.
     batch : int
         Most windows inferred together. Windows never wait for a batch to fill: it is made of those that are ready.
+    engine_makes_pictures : bool
+        Hand full windows to the engine as they are. Those that were cut short, which it does not take, still become
+        pictures here.
     """
 
     hop_steps: int = 192
     batch: int = 8
+    engine_makes_pictures: bool = False
+
+    @classmethod
+    def overlapping(cls, overlap: float, n_steps: int, engine_makes_pictures: bool = False) -> Self:
+        """Settings for windows of `n_steps` steps that share a part `overlap`, from 0 up to but less than 1."""
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap is {overlap}, must be 0 or more and less than 1")
+        return cls(max(1, round(n_steps * (1 - overlap))), engine_makes_pictures=engine_makes_pictures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +127,7 @@ def analyse(
     """Run a stream through windowing, spectrogram and engine.
 
     Windowing, spectrograms, inference and what the caller does with the results have threads of their own, so that they
-    work on successive windows at the same time.
+    work on successive windows at the same time; spectrograms have several.
 
     Parameters
     ----------
@@ -139,10 +153,14 @@ def analyse(
         If a sample is not a finite number.
     """
     spec = contract.spectrogram
+    # The other half of the cores has the model, the receiver and the sender.
+    workers = max(1, len(os.sched_getaffinity(0)) // 2)
     cut = windows(_counted(blocks, statistics), spec, settings.hop_steps)
-    pictures = (_prepare(window, spec) for (window,) in _waiting(cut, 1, "windowing"))
-    for results in _waiting(_inferred(pictures, engine, spec, settings, statistics), settings.batch, "inference"):
-        yield from results
+    with ThreadPoolExecutor(workers, "rfvit-spectrogram") as pool:
+        begun = (pool.submit(_prepare, window, spec, settings) for window in cut)
+        pictures = (future.result() for futures in _waiting(begun, workers, "windowing") for future in futures)
+        for results in _waiting(_inferred(pictures, engine, spec, settings, statistics), settings.batch, "inference"):
+            yield from results
 
 
 def _inferred(
@@ -152,26 +170,30 @@ def _inferred(
     settings: PipelineSettings,
     statistics: PipelineStatistics,
 ) -> Generator[Analysed]:
+    proven: set[float] = set()  # sample rates in Hz
     for batch in _waiting(pictures, settings.batch, "spectrogram"):
-        outputs = _infer(engine, batch, spec)
+        for rate in {prepared.window.sample_rate for prepared in batch if prepared.picture is None} - proven:
+            prove_iq(engine, spec, rate)
+            proven.add(rate)
+        outputs = list(_labelled(engine, batch, spec))
         now = time.monotonic()
-        for prepared, probabilities in zip(batch, outputs, strict=True):
+        for prepared, (pixels, probabilities) in zip(batch, outputs, strict=True):
             statistics.note(prepared.window.received, prepared.taken, prepared.ready, now)
             mask = _mask(prepared.window, probabilities, spec)
-            yield Analysed(prepared.picture * np.float32(spec.db_scale), mask, now)
+            yield Analysed(pixels * np.float32(spec.db_scale), mask, now)
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     window: Window
-    picture: NDArray[np.float32]  # (step, bin)
+    picture: NDArray[np.float32] | None  # (step, bin); None where the engine is to make it
     taken: float  # when the work on it began, and
     ready: float  # when it was done
 
 
-def _prepare(window: Window, spec: SpectrogramSpec) -> _Prepared:
+def _prepare(window: Window, spec: SpectrogramSpec, settings: PipelineSettings) -> _Prepared:
     taken = time.monotonic()
-    pixels = _picture(window, spec)
+    pixels = None if settings.engine_makes_pictures and _is_full_and_finite(window, spec) else _picture(window, spec)
     return _Prepared(window, pixels, taken, time.monotonic())
 
 
@@ -190,6 +212,13 @@ def _picture(window: Window, spec: SpectrogramSpec) -> NDArray[np.float32]:
     return picture(energy, noise_floor(energy, window.sample_rate, spec), spec)
 
 
+def _is_full_and_finite(window: Window, spec: SpectrogramSpec) -> bool:
+    """Whether an engine can make the picture; the processor makes the others, or says what is wrong with a sample."""
+    if len(window.samples) < spec.window_length(window.sample_rate):
+        return False
+    return bool(np.isfinite(np.vdot(window.samples, window.samples)))  # one pass, and no array of its own
+
+
 def _refuse_samples(window: Window) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         bad = np.flatnonzero(~np.isfinite(np.abs(window.samples) ** 2))
@@ -200,18 +229,29 @@ def _refuse_samples(window: Window) -> None:
     )
 
 
-def _infer(engine: Engine, batch: list[_Prepared], spec: SpectrogramSpec) -> list[NDArray[np.float32]]:
-    """Class probabilities of every window: (step, bin, class) each."""
-    inputs = [tiles(prepared.picture, spec) for prepared in batch]
-    widths = [
-        np.full(len(i), bin_width_feature(p.window.sample_rate, spec)) for i, p in zip(inputs, batch, strict=True)
-    ]
-    outputs = engine.infer(np.concatenate(inputs), np.concatenate(widths).astype(np.float32))
+_Labelled = tuple[NDArray[np.float32], NDArray[np.float32]]  # (step, bin) picture, (step, bin, class) probabilities
+
+
+def _labelled(engine: Engine, batch: list[_Prepared], spec: SpectrogramSpec) -> Iterator[_Labelled]:
+    """Picture and class probabilities of every window, in order."""
+    for (is_raw, rate), group in groupby(batch, lambda item: (item.picture is None, item.window.sample_rate)):
+        prepared = list(group)
+        if is_raw:
+            iq = np.stack([item.window.samples for item in prepared])
+            yield from zip(*engine.infer_iq(iq, rate), strict=True)
+        else:
+            yield from _infer(engine, [item.picture for item in prepared if item.picture is not None], rate, spec)
+
+
+def _infer(
+    engine: Engine, pictures: list[NDArray[np.float32]], sample_rate: float, spec: SpectrogramSpec
+) -> Iterator[_Labelled]:
+    inputs = [tiles(pixels, spec) for pixels in pictures]
+    stacked = np.concatenate(inputs)
+    outputs = engine.infer(stacked, np.full(len(stacked), bin_width_feature(sample_rate, spec), np.float32))
     ends = np.cumsum([len(i) for i in inputs])
-    return [
-        join_tiles(part, prepared.picture.shape[1], spec)[: len(prepared.picture)]
-        for part, prepared in zip(np.split(outputs, ends[:-1]), batch, strict=True)
-    ]
+    for part, pixels in zip(np.split(outputs, ends[:-1]), pictures, strict=True):
+        yield pixels, join_tiles(part, pixels.shape[1], spec)[: len(pixels)]
 
 
 def _mask(window: Window, probabilities: NDArray[np.float32], spec: SpectrogramSpec) -> Mask:

@@ -28,6 +28,7 @@ from rfvit_rt.wire.results import Result, Status
 from rfvit_rt.wire.summary import summarise
 
 STATUS_SECONDS = 1.0  # stream time between two status messages
+DEFAULT_SETTINGS = PipelineSettings()
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,14 @@ class Run:
     """Takes a stream through the model, hands out what comes of it, and keeps what the report needs."""
 
     def __init__(
-        self, title: str, engine: Engine, model: ModelFile, outputs: Outputs, sinks: list[Sink], stop: Stop
+        self,
+        title: str,
+        engine: Engine,
+        model: ModelFile,
+        outputs: Outputs,
+        sinks: list[Sink],
+        stop: Stop,
+        settings: PipelineSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.stop = stop
         self.model = model
@@ -54,6 +62,7 @@ class Run:
         self.flowgraph_seconds = 0.0
         self.simulated = False  # whether it is known that no radio received these samples
         self._engine = engine
+        self._settings = settings
         self._outputs = outputs
         self._sinks = sinks
         self._statistics = PipelineStatistics()
@@ -137,7 +146,7 @@ class Run:
         with terminal.progress_bar(self._outputs.console, sample_count) as progress:
             task = progress.add_task("segmenting", total=sample_count, note="")
             stream = until_failure(until_stopped(self._timed(blocks), self.stop), self.failures)
-            windows = analyse(stream, self._engine, contract, PipelineSettings(), self._statistics)
+            windows = analyse(stream, self._engine, contract, self._settings, self._statistics)
             masks = agree(stitch(self._observed(until_failure(windows, self.failures), progress, task)))
             for annotation in annotate(self._shown(masks), contract.labels):
                 self._take(annotation)

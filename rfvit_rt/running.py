@@ -9,12 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rfvit_rt.errors import RfvitError
+from rich.console import Console
+
+from rfvit_rt.contract import ModelFile
+from rfvit_rt.engines import Engine, load_engine
+from rfvit_rt.engines.choice import AUTO, choose_engine
+from rfvit_rt.errors import EngineError, RfvitError
 
 Item = TypeVar("Item")
 
+FRONT_ENDS = ("cpu", "gpu")
 _STOPPED = 128  # plus the signal's number: the exit status after a signal, as shells have it
 
 
@@ -27,15 +33,57 @@ class Options:
     model : str or None
         Name or path; None is the one that ships.
     engine : str
-        Name of the engine.
+        Name of the engine, or ``auto`` for the fastest here.
     precision : str or None
     threads : int or None
+    overlap : float
+        Part of a window that the next one covers again, from 0 up to but less than 1.
+    device : str or None
+        In the engine's own terms, such as ``cuda:1``.
+    front_end : str
+        Where pictures are made of IQ: one of `FRONT_ENDS`; ``gpu`` is wherever the engine runs.
     """
 
     model: str | None = None
     engine: str = "openvino"
     precision: str | None = None
     threads: int | None = None
+    overlap: float = 0.25
+    device: str | None = None
+    front_end: str = "cpu"
+
+
+def open_engine(model: ModelFile, options: Options, console: Console) -> Engine:
+    """Open the engine that the options ask for, and tell people what they should know of it.
+
+    Raises
+    ------
+    EngineError, ModelError
+        As :func:`rfvit_rt.engines.load_engine`; and where the engine cannot make pictures but is asked to.
+    """
+    if options.front_end not in FRONT_ENDS:
+        raise EngineError(f"there is no front end '{options.front_end}'; choose one of {', '.join(FRONT_ENDS)}")
+    takes_iq = options.front_end == "gpu"
+    asked: dict[str, Any] = {"precision": options.precision, "threads": options.threads, "device": options.device}
+    if options.engine == AUTO:
+        choice = choose_engine(model, takes_iq=takes_iq, **asked)
+        for reason in choice.reasons:
+            console.print(f"Engine {reason}", soft_wrap=True)
+        engine = choice.engine
+    else:
+        engine = load_engine(model, options.engine, **asked)
+    if takes_iq and not engine.takes_iq:
+        engine.close()
+        raise EngineError(
+            f"the {engine.name} engine takes pictures, not IQ; leave --front-end gpu out, or use --engine torch"
+        )
+    if takes_iq and not engine.on_gpu:
+        console.print(
+            f"--front-end gpu without a GPU: the {engine.name} engine makes the pictures on the processor, and slowly",
+            style="yellow",
+            soft_wrap=True,
+        )
+    return engine
 
 
 class Stop(threading.Event):

@@ -19,12 +19,12 @@ from rfvit_rt.contract import ModelFile
 from rfvit_rt.csi import CSISpec, CSIWindow, bin_width_feature, compensated_amplitude, csi_picture, csi_windows
 from rfvit_rt.csi_replay import REPLAY_MARK
 from rfvit_rt.datatypes import Activity, CSIFrame
-from rfvit_rt.engines import Engine, load_engine
+from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError, RfvitError, SpecMismatch, StreamError
 from rfvit_rt.figures import Histogram, SensingFigures
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.outputs import Outputs, Sink, check_outputs, open_sinks, serving_metrics
-from rfvit_rt.running import Options, Stop, end, stopping_at_signals, until_failure, until_stopped
+from rfvit_rt.running import Options, Stop, end, open_engine, stopping_at_signals, until_failure, until_stopped
 from rfvit_rt.sinks.timeline_image import TimelineSink
 from rfvit_rt.sources.csi import open_csi
 from rfvit_rt.sources.csi_frames import CSIStatistics
@@ -358,7 +358,7 @@ def sense(
     inputs = [] if "://" in source else [Path(source)]
     check_outputs(outputs, [*inputs, model.path], ())
     with (
-        load_engine(model, options.engine, precision=options.precision, threads=options.threads) as engine,
+        open_engine(model, options, outputs.console) as engine,
         stopping_at_signals() as stop,
         open_sinks(outputs) as sinks,
         open_csi(source, stop=stop.is_set, **source_options) as opened,

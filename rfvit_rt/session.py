@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from rfvit_rt.datatypes import IQBlock
-from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import OutputError, StreamError
 from rfvit_rt.flowgraph import Flowgraph, find_gnuradio_python
 from rfvit_rt.flowgraph import replay as replay_flowgraph
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.outputs import Outputs, Sink, check_outputs, open_sinks, serving_metrics
+from rfvit_rt.pipeline import PipelineSettings
 from rfvit_rt.run import Losses, Run
 from rfvit_rt.running import Options as Options  # part of this module's interface
-from rfvit_rt.running import end, stopping_at_signals
+from rfvit_rt.running import end, open_engine, stopping_at_signals
 from rfvit_rt.sinks.sigmf import check_annotations_output, default_output, write_annotations
 from rfvit_rt.sinks.sigmf_stream import StreamAnnotations
 from rfvit_rt.sources.recording import DATA_SUFFIX, Recording, open_recording
@@ -187,11 +187,12 @@ def segmenting(
     if sample_rate is not None:
         spec.check_sample_rate(sample_rate)
     with (
-        load_engine(model, options.engine, precision=options.precision, threads=options.threads) as engine,
+        open_engine(model, options, outputs.console) as engine,
         stopping_at_signals() as stop,
         open_sinks(outputs) as sinks,
     ):
-        run = Run(title, engine, model, outputs, [*sinks, *more_sinks], stop)
+        settings = PipelineSettings.overlapping(options.overlap, spec.n_steps, options.front_end == "gpu")
+        run = Run(title, engine, model, outputs, [*sinks, *more_sinks], stop, settings)
         with serving_metrics(outputs, engine, model, run.figures) as metrics:
             for sink in metrics:
                 run.add(sink)

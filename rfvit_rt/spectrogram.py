@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 import scipy.signal
+import scipy.sparse
 import scipy.stats
 from numpy.typing import NDArray
 
@@ -20,6 +21,9 @@ from rfvit_rt.errors import SpecMismatch
 
 LARGEST_FFT = 2**20
 LARGEST_VALUE = 1e6  # of a picture; far more than any needs, and far less than float32 holds
+# Complex values that are transformed at a time: few enough to stay in a core's cache, and enough for threads that work
+# on windows at the same time not to wait for Python's lock between them.
+_PART_VALUES = 2**18
 
 # The equivalent number of independent spectra is a little below the number averaged, because Hann windows that overlap
 # by half correlate: neighbours by 1/6, so the variance grows by 1 + 2/36 (Welch 1967, eq. 13).
@@ -168,22 +172,17 @@ def power(samples: NDArray[np.complex64], sample_rate: float, spec: SpectrogramS
         )
     n_fft = spec.n_fft(sample_rate)
     hop = n_fft // 2
-    taper = _taper(n_fft)
+    taper = hann_taper(n_fft)
     frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
-    edges = _frame_edges(n_steps, spec.step_length(sample_rate), n_fft, len(frames))
-    result = np.empty((n_steps, n_fft), np.float32)
-    # A few steps at a time, so that the frames being transformed stay in the processor's cache.
-    stride = max(1, 2**18 * n_steps // (len(frames) * n_fft))
-    for first in range(0, n_steps, stride):
-        cuts = edges[first : first + stride + 1]
-        spectra = scipy.fft.fft(frames[cuts[0] : cuts[-1]] * taper, axis=1, overwrite_x=True)
-        parts = spectra.view(
-            np.float32
-        )  # real and imaginary parts side by side, summed before they are paired: half the adds
-        np.square(parts, out=parts)
-        sums = np.add.reduceat(parts, cuts[:-1] - cuts[0], axis=0)
-        result[first : first + stride] = (sums[:, 0::2] + sums[:, 1::2]) / np.diff(cuts)[:, None]
-    return scipy.fft.fftshift(result, axes=1)
+    parts = _averaging_parts(n_steps, spec.step_length(sample_rate), n_fft, len(frames))
+    tapered = np.empty((max(part.averaging.shape[1] for part in parts), n_fft), np.complex64)
+    means = np.empty((n_steps, 2 * n_fft), np.float32)  # of real and imaginary parts, side by side
+    for part in parts:
+        spectra = np.multiply(frames[part.frames], taper, out=tapered[: part.averaging.shape[1]])
+        squares = scipy.fft.fft(spectra, axis=1, overwrite_x=True).view(np.float32)
+        np.square(squares, out=squares)
+        means[part.steps] = part.averaging @ squares
+    return scipy.fft.fftshift(means[:, 0::2] + means[:, 1::2], axes=1)
 
 
 def noise_floor(power: NDArray[np.float32], sample_rate: float, spec: SpectrogramSpec) -> float:
@@ -207,10 +206,9 @@ def noise_floor(power: NDArray[np.float32], sample_rate: float, spec: Spectrogra
     float
         In the unit of `power`; 0 only where all is silent.
     """
-    n_fft = power.shape[1]
-    averaged = max(1.0, spec.step_length(sample_rate) / (n_fft // 2)) / _OVERLAP_VARIANCE
-    rank = int(spec.floor_quantile * (len(power) - 1))
-    quiet = np.partition(power, rank, axis=0)[rank] / _gamma_quantile(averaged, (rank + 0.5) / len(power))
+    n_steps, n_fft = power.shape
+    rank, bias = quiet_rank_and_bias(n_steps, n_fft, sample_rate, spec)
+    quiet = np.partition(power, rank, axis=0)[rank] / bias
     levels = np.sort(10 * np.log10(np.maximum(quiet, np.finfo(np.float32).tiny)))
     count = max(2, int(n_fft * spec.floor_share))
     spreads = levels[count - 1 :] - levels[: len(levels) - count + 1]
@@ -308,8 +306,23 @@ def bin_width_feature(sample_rate: float, spec: SpectrogramSpec) -> float:
     return math.log2(sample_rate / spec.n_fft(sample_rate) / 60e3)
 
 
+def quiet_rank_and_bias(n_steps: int, n_fft: int, sample_rate: float, spec: SpectrogramSpec) -> tuple[int, float]:
+    """Which of a bin's powers, counted from the least one, stands for its quiet level, and how much too low it is.
+
+    Returns
+    -------
+    rank : int
+    bias : float
+        Expected power at that rank over the mean, in white noise.
+    """
+    averaged = max(1.0, spec.step_length(sample_rate) / (n_fft // 2)) / _OVERLAP_VARIANCE
+    rank = int(spec.floor_quantile * (n_steps - 1))
+    return rank, _gamma_quantile(averaged, (rank + 0.5) / n_steps)
+
+
 @lru_cache
-def _taper(n_fft: int) -> NDArray[np.float32]:
+def hann_taper(n_fft: int) -> NDArray[np.float32]:
+    """Hann window of `n_fft` samples, (n_fft,) float32, scaled so that white noise keeps its power in every bin."""
     taper = scipy.signal.get_window("hann", n_fft)
     return (taper / np.sqrt(np.sum(taper**2))).astype(np.float32)
 
@@ -319,8 +332,43 @@ def _gamma_quantile(shape: float, probability: float) -> float:
     return float(scipy.stats.gamma.ppf(probability, shape) / shape)
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some consecutive steps of a window.
+
+    Attributes
+    ----------
+    steps, frames : slice
+        The steps, and all frames that belong to them.
+    averaging : (step, frame) sparse array of float32
+        Takes the mean over each step's frames. As a product with a sparse array it is one call, and several times as
+        fast as a reduction by ragged pieces.
+    """
+
+    steps: slice
+    frames: slice
+    averaging: scipy.sparse.csr_array
+
+
 @lru_cache
-def _frame_edges(n_steps: int, step_length: float, n_fft: int, n_frames: int) -> NDArray[np.int64]:
+def _averaging_parts(n_steps: int, step_length: float, n_fft: int, n_frames: int) -> tuple[_Part, ...]:
+    edges = frame_edges(n_steps, step_length, n_fft, n_frames)
+    stride = max(1, _PART_VALUES * n_steps // (n_frames * n_fft))
+    cuts = [edges[first : first + stride + 1] for first in range(0, n_steps, stride)]
+    return tuple(
+        _Part(slice(index * stride, index * stride + len(cut) - 1), slice(cut[0], cut[-1]), _averaging(cut - cut[0]))
+        for index, cut in enumerate(cuts)
+    )
+
+
+def _averaging(starts: NDArray[np.int64]) -> scipy.sparse.csr_array:
+    counts = np.diff(starts)
+    weights = np.repeat((1 / counts).astype(np.float32), counts)
+    return scipy.sparse.csr_array((weights, np.arange(starts[-1]), starts), shape=(len(counts), starts[-1]))
+
+
+@lru_cache
+def frame_edges(n_steps: int, step_length: float, n_fft: int, n_frames: int) -> NDArray[np.int64]:
     """First frame of every step, and the end of the last: frames belong to the step that holds their centre."""
     hop = n_fft // 2
     edges = np.ceil((np.arange(n_steps + 1) * step_length - hop) / hop - 1e-9).astype(np.int64)

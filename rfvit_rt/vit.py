@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from rfvit_rt.errors import ModelError
 
+HEADS = ("decoder", "linear", "blocks")
+
 
 @dataclass(frozen=True)
 class VitConfig:
@@ -30,11 +32,14 @@ class VitConfig:
         Side of a square patch in pixels.
     width, depth, heads, mlp_ratio : int
         Features of a token, blocks, attention heads, and hidden over outer width of a block's MLP.
+    head : {"decoder", "linear", "blocks"}
+        What makes labels of pixels of tokens: :class:`SegmentationHead`, :class:`LinearHead`, or the latter behind two
+        more blocks.
 
     Raises
     ------
     ModelError
-        If the numbers do not divide as the network needs.
+        If the numbers do not divide as the network needs, or there is no such head.
     """
 
     n_steps: int
@@ -45,8 +50,11 @@ class VitConfig:
     depth: int = 8
     heads: int = 3
     mlp_ratio: int = 4
+    head: str = "decoder"
 
     def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ModelError(f"there is no head {self.head!r:.40}; choose of {', '.join(HEADS)}")
         if min(self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads) < 1:
             raise ModelError(f"a network has positive sizes only, got {self}")
         if self.patch % 2 or self.n_steps % self.patch or self.n_bins % self.patch:
@@ -56,6 +64,8 @@ class VitConfig:
             )
         if self.width % self.heads or self.width % 4:
             raise ModelError(f"width {self.width} must be a multiple of 4 and of the {self.heads} heads")
+        if self.head == "blocks" and (self.width // 2) % self.heads:
+            raise ModelError(f"half of the width {self.width} must be a multiple of the {self.heads} heads")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -194,6 +204,49 @@ class SegmentationHead(nn.Module):
         return F.pixel_shuffle(self.classify(mixed), 2)
 
 
+class LinearHead(nn.Module):
+    """Tokens to class logits of every pixel, each patch from its own token alone.
+
+    The plainest of heads, and the one that the paper has: a projection (`depth` 0), or in front of it a narrower layer
+    and two more transformer blocks (`depth` 2, as "Building 6G Radio Foundation Models with Transformer Architectures",
+    arXiv 2411.09996, does). A token must hold every edge within its patch.
+
+    Parameters
+    ----------
+    config : VitConfig
+    depth : int
+        Blocks of half the encoder's width in front of the projection.
+    """
+
+    def __init__(self, config: VitConfig, depth: int = 0) -> None:
+        super().__init__()
+        width = config.width // 2 if depth else config.width
+        self.grid, self.patch, self.n_classes = config.grid, config.patch, config.n_classes
+        self.narrow = nn.Linear(config.width, width) if depth else nn.Identity()
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(depth))
+        self.classify = nn.Linear(width, config.n_classes * config.patch**2)
+        initialise(self)
+
+    def forward(self, tokens: Tensor, pictures: Tensor) -> Tensor:
+        """Label; arguments and result as those of :meth:`SegmentationHead.forward`, the pictures unused."""
+        tokens = self.narrow(tokens)
+        for block in self.blocks:
+            tokens = block(tokens)
+        (rows, columns), side = self.grid, self.patch
+        pixels = self.classify(tokens).reshape(-1, rows, columns, self.n_classes, side, side)
+        return pixels.permute(0, 3, 1, 4, 2, 5).reshape(-1, self.n_classes, rows * side, columns * side)
+
+
+def make_head(config: VitConfig) -> SegmentationHead | LinearHead:
+    """Untrained head that a configuration asks for.
+
+    The last layer of each is called ``classify``, and its outputs are ordered by class.
+    """
+    if config.head == "decoder":
+        return SegmentationHead(config)
+    return LinearHead(config, depth=2 if config.head == "blocks" else 0)
+
+
 class Segmenter(nn.Module):
     """The whole network: pictures and bin widths to class logits of every pixel."""
 
@@ -201,7 +254,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.head = SegmentationHead(config)
+        self.head = make_head(config)
 
     def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:
         """Label (batch, n_steps, n_bins) pictures with (batch,) bin widths: (batch, class, n_steps, n_bins) logits."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
@@ -68,9 +69,9 @@ class _Segment:
         self._next = first.sample_start  # where the next window starts
         self._count = 0  # windows emitted
         self._covered = first.sample_start  # end of the last emitted window
-        # The newest samples, up to self._end; room for a few windows, so that moving the rest to the front is rare.
-        self._buffer = np.empty(3 * self._size, np.complex64)
-        self._fill = 0
+        # The newest samples, up to self._end, as they came: a window copies them once, where it is put together.
+        self._blocks: deque[NDArray[np.complex64]] = deque()
+        self._kept = first.sample_start  # position of the first of them
 
     def continues_with(self, block: IQBlock) -> bool:
         return (
@@ -95,20 +96,23 @@ class _Segment:
         yield self._window(self._end - size, size)
 
     def _append(self, samples: NDArray[np.complex64]) -> None:
-        if self._fill + len(samples) > len(self._buffer):
-            # finish() may need a whole window's worth of the past.
-            needed = min(self._fill, max(self._size, self._end - self._next))
-            kept = self._buffer[self._fill - needed : self._fill].copy()
-            if needed + len(samples) > len(self._buffer):
-                self._buffer = np.empty(needed + len(samples) + self._size, np.complex64)
-            self._buffer[:needed] = kept
-            self._fill = needed
-        self._buffer[self._fill : self._fill + len(samples)] = samples
-        self._fill += len(samples)
+        self._blocks.append(samples)
         self._end += len(samples)
+        # finish() may need a whole window's worth of the past.
+        needed = min(self._next, self._end - self._size)
+        while self._kept + len(self._blocks[0]) <= needed:
+            self._kept += len(self._blocks.popleft())
 
     def _window(self, start: int, size: int) -> Window:
         self._covered = start + size
-        first = self._fill - (self._end - start)
-        samples = self._buffer[first : first + size].copy()
+        samples = np.concatenate(list(self._pieces(start, start + size)))
         return Window(samples, start, self._rate, self._frequency, self._received, self._number)
+
+    def _pieces(self, start: int, end: int) -> Iterator[NDArray[np.complex64]]:
+        position = self._kept
+        for block in self._blocks:
+            if position >= end:
+                return
+            if position + len(block) > start:
+                yield block[max(start - position, 0) : end - position]
+            position += len(block)

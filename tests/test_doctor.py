@@ -49,7 +49,7 @@ def test_an_engine_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(doctor, "load_engine", refuse)
     findings = list(doctor.models_and_engines())
     assert {finding.remedy for finding in findings} == {"fetch the model again"}
-    assert [f.state for f in findings if f.topic.startswith("openvino")] == ["problem"] * (len(findings) // 2)
+    assert {f.state for f in findings if f.topic.startswith("openvino")} == {"problem"}
     assert "note" in {f.state for f in findings if f.topic.startswith("pytorch")}
 
 
@@ -68,3 +68,30 @@ def test_without_gnu_radio_the_rest_is_still_examined(monkeypatch: pytest.Monkey
     monkeypatch.setattr(doctor, "find_gnuradio_python", absent)
     (finding,) = doctor.gnuradio()
     assert (finding.state, finding.remedy) == ("problem", "install it")
+
+
+def test_nothing_is_said_of_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "gpu_count", lambda: 0)
+    assert not list(doctor.cuda())
+
+
+def test_a_torch_that_cannot_use_the_gpus_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="pip install -e '.[train]'")
+    if torch.version.cuda is not None:
+        pytest.skip("this torch was built for CUDA")
+    monkeypatch.setattr(doctor, "gpu_count", lambda: 2)
+    (finding,) = doctor.cuda()
+    assert finding.state == "note"
+    assert "was built without CUDA, and here are 2 NVIDIA GPUs" in finding.detail
+    assert finding.remedy.startswith("install torch for CUDA")
+
+
+@pytest.mark.parametrize(("devices", "state"), [(0, "problem"), (1, "ok")])
+def test_a_torch_for_cuda_depends_on_the_driver(monkeypatch: pytest.MonkeyPatch, devices: int, state: str) -> None:
+    pytest.importorskip("torch", reason="pip install -e '.[train]'")
+    monkeypatch.setattr(doctor, "gpu_count", lambda: 1)
+    answer = json.dumps({"torch": "2.13.0", "cuda": "13.0", "devices": devices})
+    monkeypatch.setattr(doctor, "_output_of", lambda command: answer)
+    (finding,) = doctor.cuda()
+    assert finding.state == state
+    assert "torch 2.13.0 for CUDA 13.0" in finding.detail

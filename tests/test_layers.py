@@ -25,7 +25,7 @@ LAYERS = [
     {"run", "doctor", "csi_replay"},
     {"pipeline", "flowgraph", "terminal", "outputs", "running"},
     {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
-    {"windowing", "contract", "vit"},
+    {"windowing", "contract", "vit", "iq_graph"},
     {"spectrogram", "csi", "wire"},
     {"datatypes", "errors", "figures"},
 ]
@@ -34,7 +34,12 @@ SIDEWAYS = {("sinks", "sources")}  # annotations are written into the metadata o
 
 # Packages that are heavy, optional, or of another world, and the only files that may import them.
 HOMES = {
-    "torch": {"rfvit_rt/vit.py", "rfvit_rt/engines/pytorch.py"},
+    "torch": {
+        "rfvit_rt/vit.py",
+        "rfvit_rt/iq_graph.py",
+        "rfvit_rt/engines/pytorch.py",
+        "rfvit_rt/engines/torch_passes.py",
+    },
     "tensorrt": {"rfvit_rt/engines/tensorrt.py"},
     "pycuda": {"rfvit_rt/engines/tensorrt.py"},
     "serial": {"rfvit_rt/sources/csi_serial.py"},

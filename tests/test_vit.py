@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,17 @@ from rfvit_rt.errors import ModelError
 
 torch = pytest.importorskip("torch", reason="the network needs torch; pip install -e '.[train]'")
 
-from rfvit_rt.vit import Encoder, Probabilities, Segmenter, VitConfig, patches, sincos_positions  # noqa: E402
+from rfvit_rt.vit import (  # noqa: E402
+    HEADS,
+    Encoder,
+    LinearHead,
+    Probabilities,
+    Segmenter,
+    VitConfig,
+    make_head,
+    patches,
+    sincos_positions,
+)
 
 SMALL = VitConfig(n_steps=64, n_bins=32, n_classes=3, width=24, depth=2, heads=3)
 
@@ -113,15 +126,48 @@ def test_the_size_that_ships_fits_in_12_mb_as_float16() -> None:
     assert 2 * sum(parameter.numel() for parameter in network.parameters()) < 11.5e6
 
 
-def test_every_parameter_learns(network: Segmenter, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_every_parameter_learns(head: str, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    torch.manual_seed(11)
+    network = Segmenter(dataclasses.replace(SMALL, head=head))
     network(*inputs).square().mean().backward()
     still = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert still == []
 
 
+def test_the_linear_head_labels_each_patch_from_its_own_token() -> None:
+    """Row by row, each class in a block of its own: written out in loops."""
+    torch.manual_seed(3)
+    head = LinearHead(SMALL)
+    tokens = torch.randn(2, 8, 24)  # 4 x 2 patches
+    with torch.no_grad():
+        logits = head(tokens, torch.empty(0)).numpy()
+        weight, bias = head.classify.weight.numpy(), head.classify.bias.numpy()
+    for token in range(8):
+        row, column = divmod(token, 2)
+        expected = (tokens[:, token].numpy() @ weight.T + bias).reshape(2, 3, 16, 16)
+        found = logits[:, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_blocks_in_front_of_the_projection_let_patches_look_at_each_other() -> None:
+    torch.manual_seed(3)
+    tokens, pictures = torch.randn(1, 8, 24), torch.randn(1, 64, 32)
+    changed = tokens.clone()
+    changed[:, 7] += 1
+    with torch.no_grad():
+        for name, reaches in (("linear", False), ("blocks", True)):
+            head = make_head(dataclasses.replace(SMALL, head=name))
+            moved = (head(tokens, pictures) != head(changed, pictures))[0].any(dim=0)
+            assert moved[48:, 16:].any()
+            assert bool(moved[:48].any()) is reaches
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"head": "none"}, "there is no head 'none'; choose of decoder, linear, blocks"),
+        ({"head": "blocks", "heads": 8}, "half of the width 24"),
         ({"n_steps": 60}, "do not tile"),
         ({"patch": 1}, "even patch"),
         ({"width": 26, "heads": 2}, "multiple of 4"),
@@ -129,7 +175,7 @@ def test_every_parameter_learns(network: Segmenter, inputs: tuple[torch.Tensor, 
         ({"depth": 0}, "positive"),
     ],
 )
-def test_impossible_sizes_are_refused(changes: dict[str, int], message: str) -> None:
-    sizes = {"n_steps": 64, "n_bins": 32, "n_classes": 3, "width": 24, "depth": 2, "heads": 3}
+def test_impossible_sizes_are_refused(changes: dict[str, Any], message: str) -> None:
+    sizes: dict[str, Any] = {"n_steps": 64, "n_bins": 32, "n_classes": 3, "width": 24, "depth": 2, "heads": 3}
     with pytest.raises(ModelError, match=message):
         VitConfig(**(sizes | changes))

@@ -6,13 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rfvit_rt.contract import ModelFile
+from rfvit_rt.contract import ModelFile, block_means
 from rfvit_rt.errors import EngineError, ModelError
+from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, join_tiles, spectrogram, tiles
+
+PICTURE_TOLERANCE_DB = 0.02  # of a picture that an engine makes itself, from the one that the processor makes
+_NO_IQ = "the {} engine takes pictures, not IQ; leave --front-end gpu out, or use --engine torch"
 
 
 class Engine(Protocol):
@@ -33,6 +37,10 @@ class Engine(Protocol):
     golden_tolerance : float
         Largest deviation from the golden output, as :meth:`rfvit_rt.contract.Golden.deviation` measures it, that its
         precision explains.
+    takes_iq : bool
+        Whether it makes the pictures itself, if asked to: :meth:`infer_iq` and :meth:`mask_iq`.
+    on_gpu : bool
+        Whether it runs on a GPU.
     """
 
     name: str
@@ -40,6 +48,8 @@ class Engine(Protocol):
     description: str
     input_shape: tuple[int, int]
     golden_tolerance: float
+    takes_iq: bool = False
+    on_gpu: bool = False
 
     def infer(self, pictures: NDArray[np.float32], bin_widths: NDArray[np.float32]) -> NDArray[np.float32]:
         """Label every pixel of a spectrogram, or a picture of CSI as a whole.
@@ -59,6 +69,35 @@ class Engine(Protocol):
         (batch, n_steps, n_bins, class) or (batch, class) float32
             Probabilities, which sum to one over the classes. The array is the caller's own; no engine reuses it.
         """
+
+    def infer_iq(self, iq: NDArray[Any], sample_rate: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Make the pictures of full windows and label them, both where the engine runs.
+
+        Parameters
+        ----------
+        iq : (window, n) complex64, or (window, n, 2) int16
+            Samples of ``spec.window_length(sample_rate)`` each; integers in pairs, full scale 32768. They must be
+            finite: results of others mean nothing.
+        sample_rate : float
+            In Hz. The first call at a rate prepares for it, which takes seconds on a GPU.
+
+        Returns
+        -------
+        pictures : (window, n_steps, n_fft) float32
+            As :func:`rfvit_rt.spectrogram.spectrogram` makes them.
+        probabilities : (window, n_steps, n_fft, class) float32
+            The tiles of a wide band put together, as :func:`rfvit_rt.spectrogram.join_tiles` does it.
+
+        Raises
+        ------
+        EngineError
+            If the engine takes pictures alone.
+        """
+        raise EngineError(_NO_IQ.format(self.name))
+
+    def mask_iq(self, iq: NDArray[Any], sample_rate: float) -> NDArray[np.uint8]:
+        """As :meth:`infer_iq`, but give the most probable class of every pixel: (window, n_steps, n_fft)."""
+        raise EngineError(_NO_IQ.format(self.name))
 
     def close(self) -> None:
         """Free what the engine holds; it cannot be used afterwards. A second call does nothing."""
@@ -84,11 +123,13 @@ class _Entry:
 _ENGINES = {
     "openvino": _Entry("rfvit_rt.engines.openvino", "OpenVINOEngine", "pip install -e . in the repository"),
     "pytorch": _Entry("rfvit_rt.engines.pytorch", "PyTorchEngine", "pip install -e '.[train]' in the repository"),
+    "tensorrt": _Entry("rfvit_rt.engines.tensorrt", "TensorRTEngine", "pip install -e '.[tensorrt]' in the repository"),
 }
+_ALIASES = {"torch": "pytorch"}
 
 
 def engine_names() -> tuple[str, ...]:
-    """Names that :func:`load_engine` takes; the first is the default."""
+    """Names that :func:`load_engine` takes, but for aliases; the first is the default."""
     return tuple(_ENGINES)
 
 
@@ -107,13 +148,14 @@ def load_engine(
     model : ModelFile
         From :func:`rfvit_rt.contract.read_model`.
     name : str
-        One of :func:`engine_names`.
+        One of :func:`engine_names`; ``torch`` is ``pytorch`` too. :func:`rfvit_rt.engines.choice.choose_engine` takes
+        the fastest.
     precision : str, optional
-        ``f32`` or ``bf16``; the engine's best for this machine where not given.
+        ``f32``, ``f16`` or ``bf16``, as the engine has them; its best for this machine where not given.
     threads : int, optional
         Processor threads to use; as many as the runtime likes where not given.
     device : str, optional
-        In the engine's own terms, for example ``cuda:1``; the processor where not given.
+        In the engine's own terms, for example ``cuda:1``; the engine's own choice where not given.
 
     Raises
     ------
@@ -128,6 +170,7 @@ def load_engine(
     >>> with load_engine(default_model()) as engine:  # doctest: +SKIP
     ...     probabilities = engine.infer(pictures, bin_widths)
     """
+    name = _ALIASES.get(name, name)
     if name not in _ENGINES:
         raise EngineError(f"there is no engine '{name}'; choose one of {', '.join(_ENGINES)}")
     entry = _ENGINES[name]
@@ -173,3 +216,50 @@ def prove(engine: Engine, model: ModelFile) -> float:
             f"{engine.golden_tolerance:g} is allowed; fetch the model again, or try --precision f32 or another --engine"
         )
     return deviation
+
+
+def prove_iq(engine: Engine, spec: SpectrogramSpec, sample_rate: float) -> float:
+    """Have an engine make a picture of IQ itself, and hold it and its labels to what the processor makes of it.
+
+    Parameters
+    ----------
+    engine : Engine
+        It takes IQ, and has proved itself on the golden picture.
+    spec : SpectrogramSpec
+    sample_rate : float
+        In Hz.
+
+    Returns
+    -------
+    float
+        Largest deviation of a picture value, in dB; at most `PICTURE_TOLERANCE_DB`.
+
+    Raises
+    ------
+    ModelError
+        If picture or labels deviate by more than its precision explains.
+    """
+    samples = _trial_iq(spec, sample_rate)
+    expected = spectrogram(samples, sample_rate, spec)
+    cut = tiles(expected, spec)
+    widths = np.full(len(cut), bin_width_feature(sample_rate, spec), np.float32)
+    labelled = join_tiles(engine.infer(cut, widths), expected.shape[1], spec)
+    (picture,), (probabilities,) = engine.infer_iq(samples[None], sample_rate)
+    level = float(np.max(np.abs(picture - expected))) * spec.db_scale
+    deviation = float(np.max(np.abs(block_means(probabilities) - block_means(labelled))))
+    if not (level <= PICTURE_TOLERANCE_DB and deviation <= engine.golden_tolerance):  # also where they are no numbers
+        raise ModelError(
+            f"pictures made at {sample_rate / 1e6:g} MS/s on {engine.description} deviate by {level:.3g} dB and their "
+            f"labels by {deviation:.3g}, {PICTURE_TOLERANCE_DB:g} dB and {engine.golden_tolerance:g} are allowed; "
+            "leave --front-end gpu out"
+        )
+    return level
+
+
+def _trial_iq(spec: SpectrogramSpec, sample_rate: float) -> NDArray[np.complex64]:
+    """A window of noise with a strong tone in its second half, where numbers of too few bits show."""
+    count = spec.window_length(sample_rate)
+    noise = np.random.default_rng(1).standard_normal((count, 2), np.float32).view(np.complex64)[:, 0]
+    tone = 10 * np.exp(2j * np.pi * 0.1234 * np.arange(count - count // 2))
+    noise[count // 2 :] += tone.astype(np.complex64)
+    return noise
