@@ -34,7 +34,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 if find_spec("tensorrt") is None and find_spec("tensorrt_lean") is not None:
     import tensorrt_lean as trt  # runs version-compatible plans, and builds none
 else:
-    import tensorrt as trt  # type: ignore[no-redef]
+    import tensorrt as trt
 
 Thing = TypeVar("Thing")
 
