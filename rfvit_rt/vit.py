@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rfvit_rt.errors import ModelError
 
+EMBEDDINGS = ("linear", "staged")
 HEADS = ("decoder", "linear", "blocks")
 
 
@@ -35,11 +36,13 @@ class VitConfig:
     head : {"decoder", "linear", "blocks"}
         What makes labels of pixels of tokens: :class:`SegmentationHead`, :class:`LinearHead`, or the latter behind two
         more blocks.
+    embedding : {"linear", "staged"}
+        What makes a token of a patch's pixels: one linear layer, or :class:`StagedEmbedding`.
 
     Raises
     ------
     ModelError
-        If the numbers do not divide as the network needs, or there is no such head.
+        If the numbers do not divide as the network needs, or there is no such head or embedding.
     """
 
     n_steps: int
@@ -51,8 +54,11 @@ class VitConfig:
     heads: int = 3
     mlp_ratio: int = 4
     head: str = "decoder"
+    embedding: str = "linear"
 
     def __post_init__(self) -> None:
+        if self.embedding not in EMBEDDINGS:
+            raise ModelError(f"there is no embedding {self.embedding!r:.40}; choose of {', '.join(EMBEDDINGS)}")
         if self.head not in HEADS:
             raise ModelError(f"there is no head {self.head!r:.40}; choose of {', '.join(HEADS)}")
         if min(self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads) < 1:
@@ -64,6 +70,10 @@ class VitConfig:
             )
         if self.width % self.heads or self.width % 4:
             raise ModelError(f"width {self.width} must be a multiple of 4 and of the {self.heads} heads")
+        if self.embedding == "staged" and self.patch % StagedEmbedding.side:
+            raise ModelError(
+                f"a staged embedding needs patches of a multiple of {StagedEmbedding.side}, got {self.patch}"
+            )
         if self.head == "blocks" and (self.width // 2) % self.heads:
             raise ModelError(f"half of the width {self.width} must be a multiple of the {self.heads} heads")
 
@@ -123,6 +133,31 @@ class Block(nn.Module):
         return self.project(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
+class StagedEmbedding(nn.Module):
+    """A patch's pixels to a token in two layers, the first one on squares of 4 x 4 pixels.
+
+    With a step that is not linear between them a token can hold how much of a patch is in use, not only its mean:
+    a burst of one time step and a faint carrier of the same energy differ. Patches stay apart, so masked ones stay
+    hidden.
+    """
+
+    side = 4
+    features = 48
+
+    def __init__(self, patch: int, width: int) -> None:
+        super().__init__()
+        self.squares = patch // self.side
+        self.look = nn.Linear(self.side**2, self.features)
+        self.join = nn.Linear(self.squares**2 * self.features, width)
+
+    def forward(self, cut: Tensor) -> Tensor:
+        """Embed (batch, token, patch * patch) pixels: (batch, token, width)."""
+        batch, count, _ = cut.shape
+        squares = cut.reshape(batch, count, self.squares, self.side, self.squares, self.side).transpose(3, 4)
+        seen = F.gelu(self.look(squares.reshape(batch, count, self.squares**2, self.side**2)))
+        return self.join(seen.reshape(batch, count, -1))
+
+
 class Encoder(nn.Module):
     """Pictures and bin widths to tokens; on a subset of the patches where only some are visible."""
 
@@ -131,7 +166,11 @@ class Encoder(nn.Module):
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.patch = config.patch
-        self.embed = nn.Linear(config.patch**2, config.width)
+        self.embed: nn.Module
+        if config.embedding == "staged":
+            self.embed = StagedEmbedding(config.patch, config.width)
+        else:
+            self.embed = nn.Linear(config.patch**2, config.width)
         # The physical scale decides what a pattern can be: an LTE frame looks different at every bin width.
         self.bin_width = nn.Sequential(nn.Linear(1, config.width), nn.GELU(), nn.Linear(config.width, config.width))
         self.register_buffer("positions", sincos_positions(config.grid, config.width), persistent=False)
@@ -171,8 +210,8 @@ class SegmentationHead(nn.Module):
     to a place, join there, so that the edges are as sharp as the input's and need not pass through the tokens.
     """
 
-    features = 12
-    hidden = 16
+    features = 16
+    hidden = 32
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()

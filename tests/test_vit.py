@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,21 @@ from rfvit_rt.errors import ModelError
 torch = pytest.importorskip("torch", reason="the network needs torch; pip install -e '.[train]'")
 
 from rfvit_rt.vit import (  # noqa: E402
+    EMBEDDINGS,
     HEADS,
     Encoder,
     LinearHead,
     Probabilities,
     Segmenter,
+    StagedEmbedding,
     VitConfig,
     make_head,
     patches,
     sincos_positions,
 )
+from training.config import FinetuneRecipe, read_recipe  # noqa: E402
+
+RECIPE = Path(__file__).parents[1] / "training" / "configs" / "finetune_small.toml"
 
 SMALL = VitConfig(n_steps=64, n_bins=32, n_classes=3, width=24, depth=2, heads=3)
 
@@ -55,6 +61,33 @@ def test_positions_follow_their_formula_and_tell_all_places_apart() -> None:
     np.testing.assert_allclose(positions[row * 16 + column], expected, atol=1e-5)
     distances = np.linalg.norm(positions[:, None] - positions[None], axis=2) + np.eye(256)
     assert distances.min() > 0.5
+
+
+def test_the_staged_embedding_looks_at_squares_of_pixels() -> None:
+    """Square by square, written out in loops."""
+    torch.manual_seed(3)
+    embedding = StagedEmbedding(patch=8, width=24)
+    patch = torch.randn(8, 8)
+    with torch.no_grad():
+        found = embedding(patch.reshape(1, 1, 64))[0, 0]
+        squares = [
+            torch.nn.functional.gelu(embedding.look(patch[row : row + 4, column : column + 4].reshape(16)))
+            for row in (0, 4)
+            for column in (0, 4)
+        ]
+        torch.testing.assert_close(found, embedding.join(torch.cat(squares)))
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_each_embedding_keeps_patches_apart(embedding: str, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    encoder = Segmenter(dataclasses.replace(SMALL, embedding=embedding)).encoder
+    cut = patches(inputs[0], 16)
+    changed = cut.clone()
+    changed[:, 5] += 1
+    with torch.no_grad():
+        moved = (encoder.embed(cut) != encoder.embed(changed)).any(dim=2)
+    assert moved[:, 5].all()
+    assert moved.sum() == len(cut)
 
 
 def test_visible_tokens_do_not_see_hidden_patches(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -122,7 +155,8 @@ def test_probabilities_are_the_softmax_with_the_class_last(
 
 
 def test_the_size_that_ships_fits_in_12_mb_as_float16() -> None:
-    network = Segmenter(VitConfig(n_steps=256, n_bins=256, n_classes=3))
+    recipe = read_recipe(RECIPE, FinetuneRecipe)
+    network = Segmenter(recipe.model.config(256, 256, n_classes=6))
     assert 2 * sum(parameter.numel() for parameter in network.parameters()) < 11.5e6
 
 
@@ -167,6 +201,8 @@ def test_blocks_in_front_of_the_projection_let_patches_look_at_each_other() -> N
     ("changes", "message"),
     [
         ({"head": "none"}, "there is no head 'none'; choose of decoder, linear, blocks"),
+        ({"embedding": "none"}, "there is no embedding 'none'; choose of linear, staged"),
+        ({"embedding": "staged", "patch": 2}, "patches of a multiple of 4, got 2"),
         ({"head": "blocks", "heads": 8}, "half of the width 24"),
         ({"n_steps": 60}, "do not tile"),
         ({"patch": 1}, "even patch"),

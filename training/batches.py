@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -236,6 +237,7 @@ def augment(
         picture += np.multiply(noise, np.float32(augmentation.noise_db / spec.db_scale), out=noise)
     np.clip(picture, spec.picture_min, spec.picture_max, out=picture)
     if rng.random() < augmentation.truncate:
-        missing[rng.integers(1, len(picture), endpoint=True) :] = True
+        # As many of a few steps as of many: recordings of single bursts have a few.
+        missing[math.ceil(len(picture) ** rng.random()) :] = True
     picture[missing], mask[missing] = 0.0, IGNORED
     return picture, mask

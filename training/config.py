@@ -37,6 +37,7 @@ class ModelSize:
     heads: int = 3
     mlp_ratio: int = 4
     head: Literal["decoder", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
+    embedding: Literal["linear", "staged"] = "linear"
 
     def scaled(self, times: int) -> ModelSize:
         """A network with so many times the weights in its blocks: wider, with as many features a head, as deep.
