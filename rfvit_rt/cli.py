@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 
 from rfvit_rt import __version__
-from rfvit_rt.errors import RfvitError, StreamError
+from rfvit_rt.errors import OutputError, RfvitError, StreamError
 
 if TYPE_CHECKING:
     from rfvit_rt.contract import ModelContract
     from rfvit_rt.outputs import Outputs
+    from rfvit_rt.web.place import Place
 
 # Heavy imports (engines, plots) wait until a command needs them, so that --help answers at once.
 
@@ -49,6 +50,22 @@ Mqtt = Annotated[
 Metrics = Annotated[
     str | None,
     typer.Option(help="Let Prometheus scrape figures at this port, such as 9470; HOST:PORT opens it to others."),
+]
+Web = Annotated[
+    bool,
+    typer.Option(
+        "--web",
+        help="Show the run on a page in the browser, at http://127.0.0.1:8470. The page of a recording stays until "
+        "Ctrl-C; that of a live stream ends with the run.",
+    ),
+]
+WebAddress = Annotated[
+    str | None,
+    typer.Option(help="Serve that page at this port; HOST:PORT opens it to other machines, which then need a token."),
+]
+SaveDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder for what is saved from that page. Default: beside the recording, or the current one."),
 ]
 Model = Annotated[str | None, typer.Option(help="A model's name or .onnx file. 'rfvit models' lists those that ship.")]
 EngineName = Annotated[
@@ -109,6 +126,9 @@ def segment(
     publish: Publish = None,
     mqtt: Mqtt = None,
     metrics: Metrics = None,
+    web: Web = False,
+    web_address: WebAddress = None,
+    save_dir: SaveDir = None,
     model: Model = None,
     engine: EngineName = "openvino",
     precision: Precision = None,
@@ -159,7 +179,7 @@ def segment(
         "request": request,
         "idle_timeout": idle_timeout,
     }
-    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite, _place(web, web_address, save_dir))
     options = session.Options(model, engine, precision, threads, overlap, device, front_end)
     if "://" in source:
         session.segment_stream(source, stream_options, duration, options, outputs, output)
@@ -210,6 +230,9 @@ def replay(
     publish: Publish = None,
     mqtt: Mqtt = None,
     metrics: Metrics = None,
+    web: Web = False,
+    web_address: WebAddress = None,
+    save_dir: SaveDir = None,
     model: Model = None,
     engine: EngineName = "openvino",
     precision: Precision = None,
@@ -228,7 +251,7 @@ def replay(
     """
     from rfvit_rt import session
 
-    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite, _place(web, web_address, save_dir))
     options = session.Options(model, engine, precision, threads, overlap, device, front_end)
     session.replay_recording(recording, speed, output, options, outputs)
 
@@ -269,6 +292,9 @@ def live(
     publish: Publish = None,
     mqtt: Mqtt = None,
     metrics: Metrics = None,
+    web: Web = False,
+    web_address: WebAddress = None,
+    save_dir: SaveDir = None,
     model: Model = None,
     engine: EngineName = "openvino",
     precision: Precision = None,
@@ -299,7 +325,7 @@ def live(
     centre = plan.frequencies[0] if plan else frequency
     assert centre is not None
     radio = radio_run.Radio(device, centre, sample_rate, gain, antenna, bandwidth)
-    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite, _place(web, web_address, save_dir))
     run_options = Options(model, engine, precision, threads, overlap, engine_device, front_end)
     radio_run.segment_radio(radio, plan, duration, idle_timeout, output, run_options, outputs)
 
@@ -319,6 +345,8 @@ def sense(
     publish: Publish = None,
     mqtt: Mqtt = None,
     metrics: Metrics = None,
+    web: Web = False,
+    web_address: WebAddress = None,
     model: Model = None,
     engine: EngineName = "openvino",
     precision: Precision = None,
@@ -350,7 +378,7 @@ def sense(
     if not 0 <= threshold <= 1:
         raise StreamError(f"--threshold is {threshold:g}, expected a probability from 0 to 1")
     settings = sensing.SensingSettings(hop, ActivitySettings(threshold), duration)
-    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite)
+    outputs = _outputs(jsonl, png, publish, mqtt, metrics, overwrite, _place(web, web_address))
     options = Options(model, engine, precision, threads, device=device)
     sensing.sense(source, {"mac": mac, "idle_timeout": idle_timeout}, settings, options, outputs)
 
@@ -449,12 +477,29 @@ def _figure(value: float | None) -> str:
 
 
 def _outputs(
-    jsonl: str | None, png: Path | None, publish: str | None, mqtt: str | None, metrics: str | None, overwrite: bool
+    jsonl: str | None,
+    png: Path | None,
+    publish: str | None,
+    mqtt: str | None,
+    metrics: str | None,
+    overwrite: bool,
+    web: Place | None,
 ) -> Outputs:
     """The outputs that any run can have; people read standard output unless a program does."""
     from rfvit_rt.outputs import Outputs
 
-    return Outputs(_console(stderr=jsonl == "-"), jsonl, png, publish, mqtt, metrics, overwrite)
+    return Outputs(_console(stderr=jsonl == "-"), jsonl, png, publish, mqtt, metrics, overwrite, web)
+
+
+def _place(web: bool, address: str | None, folder: Path | None = None) -> Place | None:
+    """Where a page is served, if at all: an address alone asks for one."""
+    from rfvit_rt.web.place import DEFAULT_ADDRESS, Place, parse_web_address
+
+    if not web and address is None:
+        if folder is not None:
+            raise OutputError("--save-dir is for what is saved from the page; give --web as well")
+        return None
+    return Place(parse_web_address(address or DEFAULT_ADDRESS), folder)
 
 
 def _console(stderr: bool = False) -> Console:

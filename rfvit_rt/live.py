@@ -175,7 +175,8 @@ def segment_radio(
     if output:
         annotations = StreamAnnotations(output, radio.device, _description(radio, plan), outputs.overwrite)
     more_sinks, results = ([annotations], [output]) if annotations and output else ([], [])
-    with segmenting(_title(radio, plan), options, outputs, radio.sample_rate, (), results, more_sinks) as run:
+    rate, frequency = radio.sample_rate, radio.frequency
+    with segmenting(_title(radio, plan), options, outputs, rate, (), results, more_sinks, frequency=frequency) as run:
         find_gnuradio_python()
         run.simulated = radio.simulated
         if radio.simulated:

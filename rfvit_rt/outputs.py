@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from rfvit_rt.contract import ModelFile
-from rfvit_rt.datatypes import Mask
+from rfvit_rt.datatypes import CSIFrame, IQBlock, Mask
 from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError
 from rfvit_rt.figures import Figures
@@ -24,6 +24,7 @@ from rfvit_rt.sinks.jsonl import JsonLinesSink, is_device
 from rfvit_rt.sinks.mqtt import MqttSink, parse_broker
 from rfvit_rt.sinks.prometheus import PrometheusSink, RunInfo, parse_address
 from rfvit_rt.sinks.zmq import ZmqSink
+from rfvit_rt.web.place import Place, check_folder
 from rfvit_rt.wire.results import Result
 
 
@@ -43,6 +44,21 @@ class Viewer(Protocol):
 
     def add_mask(self, mask: Mask) -> None:
         """Take a stretch of labels; stretches follow each other and do not overlap."""
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Hears the samples of a stream as they come, before the model does and in another thread."""
+
+    def add_block(self, block: IQBlock) -> None:
+        """Take the next block."""
+
+
+class FrameViewer(Protocol):
+    """Looks on as frames of CSI come."""
+
+    def add_frame(self, frame: CSIFrame, amplitude: NDArray[np.float32]) -> None:
+        """Take a frame, its time stamp counted from the first one, and its amplitudes, (antenna, subcarrier)."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,8 @@ class Outputs:
         Where Prometheus may ask: a port, or host and port.
     overwrite : bool
         Whether existing files may be replaced.
+    web : Place or None
+        Where to serve a page that shows the run.
     """
 
     console: Console
@@ -74,6 +92,7 @@ class Outputs:
     mqtt: str | None = field(default=None, repr=False)
     metrics: str | None = None
     overwrite: bool = False
+    web: Place | None = None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -88,6 +107,8 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], results: Iterable[Pa
         parse_broker(outputs.mqtt)
     if outputs.metrics:
         parse_address(outputs.metrics)
+    if outputs.web and outputs.web.folder is not None:
+        check_folder(outputs.web.folder)
     for option, path in outputs.files.items():
         for read in inputs:
             if _same_file(path, read):

@@ -17,7 +17,7 @@ from rfvit_rt.emissions import EmissionTracker
 from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError, RfvitError, SpecMismatch
 from rfvit_rt.figures import SegmentationFigures
-from rfvit_rt.outputs import Outputs, Sink, Viewer
+from rfvit_rt.outputs import Listener, Outputs, Sink, Viewer
 from rfvit_rt.pipeline import Analysed, PipelineSettings, PipelineStatistics, analyse
 from rfvit_rt.running import Stop, until_failure, until_stopped
 from rfvit_rt.segments import annotate
@@ -69,6 +69,7 @@ class Run:
         self._emissions = EmissionTracker()
         self._image: ImageSink | None = None
         self._viewers: list[Viewer] = []
+        self._listeners: list[Listener] = []
         if outputs.png:
             self._image = ImageSink(
                 outputs.png, model.contract.labels, title, model.contract.name, overwrite=outputs.overwrite
@@ -96,10 +97,12 @@ class Run:
         return self._emissions.emissions()
 
     def add(self, sink: Sink) -> None:
-        """Hand results to one more sink, and what the model sees too if it is a viewer."""
+        """Hand results to one more sink; samples too if it is a listener, and what the model sees if it is a viewer."""
         self._sinks.append(sink)
         if isinstance(sink, Viewer):
             self._viewers.append(sink)
+        if isinstance(sink, Listener):
+            self._listeners.append(sink)
 
     def figures(self) -> SegmentationFigures:
         """How it goes; any thread may ask."""
@@ -248,6 +251,8 @@ class Run:
                 self._started = time.monotonic()
                 self._processor = time.process_time()
             self._radio_lost += block.radio_lost
+            for listener in self._listeners:
+                listener.add_block(block)
             yield block
 
     def _observed(self, windows: Iterable[Analysed], progress: Progress, task: TaskID) -> Iterator[Mask]:

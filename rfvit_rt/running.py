@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rfvit_rt.errors import EngineError, RfvitError
 Item = TypeVar("Item")
 
 FRONT_ENDS = ("cpu", "gpu")
+STOP_CHECKED = 0.2  # s between two looks at whether to stop
 _STOPPED = 128  # plus the signal's number: the exit status after a signal, as shells have it
 
 
@@ -90,6 +92,7 @@ class Stop(threading.Event):
     """The wish to end the run, and the signal it came with, if it did."""
 
     signal: int | None = None
+    is_awaited = False  # whether the run is over, and waits for nothing but this
 
 
 @contextmanager
@@ -109,6 +112,16 @@ def stopping_at_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stay(stop: Stop, url: str, console: Console) -> None:
+    """Wait for Ctrl-C or SIGTERM while a page is served of a run that is over; neither is a failure then."""
+    if stop.is_set():
+        return
+    console.print(f"The run is over. The page stays at {url} until Ctrl-C.", soft_wrap=True)
+    stop.is_awaited = True
+    while not stop.is_set():
+        time.sleep(STOP_CHECKED)
 
 
 def until_stopped(items: Iterable[Item], stop: Stop) -> Iterator[Item]:
@@ -133,5 +146,5 @@ def end(failures: Sequence[RfvitError], stop: Stop) -> None:
         for further in failures[1:]:
             failures[0].add_note(str(further))
         raise failures[0]
-    if stop.signal is not None:
+    if stop.signal is not None and not stop.is_awaited:
         raise SystemExit(_STOPPED + stop.signal)

@@ -7,9 +7,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,12 +24,16 @@ from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError, RfvitError, SpecMismatch, StreamError
 from rfvit_rt.figures import Histogram, SensingFigures
 from rfvit_rt.models import default_model, find_model
-from rfvit_rt.outputs import Outputs, Sink, check_outputs, open_sinks, serving_metrics
-from rfvit_rt.running import Options, Stop, end, open_engine, stopping_at_signals, until_failure, until_stopped
+from rfvit_rt.outputs import FrameViewer, Outputs, Sink, check_outputs, open_sinks, serving_metrics
+from rfvit_rt.running import Options, Stop, end, open_engine, stay, stopping_at_signals, until_failure, until_stopped
 from rfvit_rt.sinks.timeline_image import TimelineSink
 from rfvit_rt.sources.csi import open_csi
 from rfvit_rt.sources.csi_frames import CSIStatistics
 from rfvit_rt.wire.results import Result, SensingStatus
+
+if TYPE_CHECKING:
+    from rfvit_rt.web.sensing import SensingView
+    from rfvit_rt.web.serving import Page
 
 KEPT_AGES = 100_000  # the newest result ages that percentiles are taken over
 MAX_FRAMES = 1 << 18  # of a window whose positions are kept: a flood must not fill the memory
@@ -111,11 +116,13 @@ class Sensing:
         self._activity_count = 0
         self._status: SensingStatus | None = None
         self._image: TimelineSink | None = None
+        self._viewers: list[FrameViewer] = []
         if outputs.png:
             facts = [f"model {model.contract.name}"]
             self._image = TimelineSink(
                 outputs.png, model.contract.labels, source.name, facts, overwrite=outputs.overwrite
             )
+            self._viewers.append(self._image)
         if source.live:
             outputs.console.print(f"Listening: {source.name}", soft_wrap=True)
         else:
@@ -124,6 +131,10 @@ class Sensing:
     def add(self, sink: Sink) -> None:
         """Hand results to one more sink."""
         self._sinks.append(sink)
+
+    def watch(self, viewer: FrameViewer) -> None:
+        """Show frames to one more viewer."""
+        self._viewers.append(viewer)
 
     def figures(self) -> SensingFigures:
         """How it goes; any thread may ask."""
@@ -192,8 +203,10 @@ class Sensing:
                 note(f"{self._frames} frames; answers need {self._spec.window_seconds:g} s of them")
             self._arrivals.note(frame.frame_index)
             self._note_device(frame.device)
-            if self._image:
-                self._image.add_frame(frame, compensated_amplitude(frame, self._spec))
+            if self._viewers:
+                amplitude = compensated_amplitude(frame, self._spec)
+                for viewer in self._viewers:
+                    viewer.add_frame(frame, amplitude)
             yield frame
 
     def _note_device(self, device: str) -> None:
@@ -364,12 +377,35 @@ def sense(
         open_csi(source, stop=stop.is_set, **source_options) as opened,
     ):
         run = Sensing(opened, engine, model, settings, outputs, sinks, stop)
-        with serving_metrics(outputs, engine, model, run.figures) as metrics:
+        with (
+            serving_metrics(outputs, engine, model, run.figures) as metrics,
+            _serving_page(outputs, run, engine, model, opened.name) as page,
+        ):
             for sink in metrics:
                 run.add(sink)
             run.process()
             run.finish()
+            if page is not None:
+                page.end(run.failures, stop.is_set())
+                if not opened.live and not run.failures:
+                    stay(stop, page.url, outputs.console)
     end(run.failures, stop)
+
+
+@contextmanager
+def _serving_page(
+    outputs: Outputs, run: Sensing, engine: Engine, model: ModelFile, title: str
+) -> Iterator[Page[SensingView] | None]:
+    """Show a run on a page, if that is wanted."""
+    if outputs.web is None:
+        yield None
+        return
+    from rfvit_rt.web.serving import Subject, serving_sensing  # brings a web server, which most runs do without
+
+    with serving_sensing(outputs.web, Subject(title, engine, model, run.figures), outputs.console) as page:
+        run.add(page.view)
+        run.watch(page.view)
+        yield page
 
 
 def _check(settings: SensingSettings, spec: CSISpec) -> None:

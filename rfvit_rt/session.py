@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rfvit_rt.datatypes import IQBlock
+from rfvit_rt.engines import Engine
 from rfvit_rt.errors import OutputError, StreamError
 from rfvit_rt.flowgraph import Flowgraph, find_gnuradio_python
 from rfvit_rt.flowgraph import replay as replay_flowgraph
@@ -19,12 +20,16 @@ from rfvit_rt.outputs import Outputs, Sink, check_outputs, open_sinks, serving_m
 from rfvit_rt.pipeline import PipelineSettings
 from rfvit_rt.run import Losses, Run
 from rfvit_rt.running import Options as Options  # part of this module's interface
-from rfvit_rt.running import end, open_engine, stopping_at_signals
+from rfvit_rt.running import end, open_engine, stay, stopping_at_signals
 from rfvit_rt.sinks.sigmf import check_annotations_output, default_output, write_annotations
 from rfvit_rt.sinks.sigmf_stream import StreamAnnotations
 from rfvit_rt.sources.recording import DATA_SUFFIX, Recording, open_recording
 from rfvit_rt.sources.timeline import StreamStatistics
 from rfvit_rt.sources.zmq import ZmqConfig, ZmqSource, parse_zmq_url
+
+if TYPE_CHECKING:
+    from rfvit_rt.web.serving import Page
+    from rfvit_rt.web.spectrum import SpectrumView
 
 MAX_SAMPLES = 2**62  # of a stream that ends
 SIMULATED = "SIMULATED: the sender marks these samples as simulated; no radio received them."
@@ -96,7 +101,7 @@ def segment_stream(
     annotations = StreamAnnotations(output, url, f"Live from {url}", outputs.overwrite) if output else None
     results, sinks = ([output], [annotations]) if output and annotations else ([], [])
     with (
-        segmenting(url, options, outputs, config.sample_rate, (), results, sinks) as run,
+        segmenting(url, options, outputs, config.sample_rate, (), results, sinks, frequency=config.frequency) as run,
         ZmqSource(config, run.stop.is_set) as source,
     ):
         blocks = _marked(source, run, outputs)
@@ -165,6 +170,9 @@ def segmenting(
     inputs: Iterable[Path] = (),
     results: Iterable[Path] = (),
     more_sinks: Iterable[Sink] = (),
+    *,
+    frequency: float | None = None,
+    recording: Recording | None = None,
 ) -> Iterator[Run]:
     """Load the model for a run; at the run's end, however it ends, write what was found and say how it went.
 
@@ -180,6 +188,10 @@ def segmenting(
         Files that are read, and that are written besides `outputs`; no output may be one of them.
     more_sinks : iterable of Sink
         Take results besides those of `outputs`.
+    frequency : float or None
+        Centre frequency in Hz, where it is known before the first sample.
+    recording : Recording or None
+        What is read, where that is one: its page stays until somebody ends it.
     """
     model = find_model(options.model) if options.model else default_model()
     check_outputs(outputs, [*inputs, model.path], results)
@@ -193,12 +205,41 @@ def segmenting(
     ):
         settings = PipelineSettings.overlapping(options.overlap, spec.n_steps, options.front_end == "gpu")
         run = Run(title, engine, model, outputs, [*sinks, *more_sinks], stop, settings)
-        with serving_metrics(outputs, engine, model, run.figures) as metrics:
+        with (
+            serving_metrics(outputs, engine, model, run.figures) as metrics,
+            _serving_page(outputs, run, engine, title, sample_rate, frequency, recording) as page,
+        ):
             for sink in metrics:
                 run.add(sink)
             yield run
             run.finish()
+            if page is not None:
+                page.end(run.failures, stop.is_set())
+                if recording is not None and not run.failures:
+                    stay(stop, page.url, outputs.console)
     end(run.failures, stop)
+
+
+@contextmanager
+def _serving_page(
+    outputs: Outputs,
+    run: Run,
+    engine: Engine,
+    title: str,
+    sample_rate: float | None,
+    frequency: float | None,
+    recording: Recording | None,
+) -> Iterator[Page[SpectrumView] | None]:
+    """Show a run on a page, if that is wanted."""
+    if outputs.web is None:
+        yield None
+        return
+    from rfvit_rt.web.serving import Subject, serving_spectrum  # brings a web server, which most runs do without
+
+    subject = Subject(title, engine, run.model, run.figures, sample_rate, frequency, recording)
+    with serving_spectrum(outputs.web, subject, outputs.console) as page:
+        run.add(page.view)
+        yield page
 
 
 @contextmanager
@@ -207,7 +248,8 @@ def _annotating(recording: Recording, output: Path | None, options: Options, out
     target = output or default_output(recording)
     check_annotations_output(recording, target, outputs.overwrite)
     inputs, results = (recording.meta_path, recording.data_path), (target, target.with_suffix(DATA_SUFFIX))
-    with segmenting(recording.meta_path.name, options, outputs, recording.sample_rate, inputs, results) as run:
+    name, rate = recording.meta_path.name, recording.sample_rate
+    with segmenting(name, options, outputs, rate, inputs, results, recording=recording) as run:
         yield run
         if run.analysed:
             _write_annotations(recording, run, target, outputs)

@@ -24,6 +24,7 @@ LAYERS = [
     {"session", "sensing"},
     {"run", "doctor", "csi_replay"},
     {"pipeline", "flowgraph", "terminal", "outputs", "running"},
+    {"web"},
     {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
     {"windowing", "contract", "vit", "iq_graph"},
     {"spectrogram", "csi", "wire"},
@@ -49,6 +50,9 @@ HOMES = {
     "jinja2": {"rfvit_rt/report/page.py"},
     "paho": {"rfvit_rt/sinks/mqtt.py"},
     "prometheus_client": {"rfvit_rt/sinks/prometheus.py"},
+    "starlette": {"rfvit_rt/web/access.py", "rfvit_rt/web/connection.py", "rfvit_rt/web/server.py"},
+    "uvicorn": {"rfvit_rt/web/server.py"},
+    "websockets": set(),  # uvicorn imports it
     "gnuradio": set(),
     "pmt": set(),
     "training": set(),
@@ -194,7 +198,17 @@ def wire_files() -> list[Path]:
 def test_the_base_install_imports_without_the_extras():
     extras = {name_of(PACKAGE / "vit.py"), *(home for package in OPTIONAL for home in HOMES[package])}
     modules = [module_of(path) for path in python_files("rfvit_rt") if name_of(path) not in extras]
-    base = ("openvino", "matplotlib", "serial", "jinja2", "paho", "prometheus_client")
+    base = (
+        "openvino",
+        "matplotlib",
+        "serial",
+        "jinja2",
+        "paho",
+        "prometheus_client",
+        "starlette",
+        "uvicorn",
+        "websockets",
+    )
     forbidden = [package for package in HOMES if package not in base]
     code = f"""{ONLY}
 import importlib, json
@@ -246,7 +260,7 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-heavy = {"openvino", "onnx", "torch", "matplotlib", "scipy", "sigmf"} & sys.modules.keys()
+heavy = {"openvino", "onnx", "torch", "matplotlib", "scipy", "sigmf", "uvicorn"} & sys.modules.keys()
 assert not heavy, heavy
 """
     child = run_python(sys.executable, code, *arguments)

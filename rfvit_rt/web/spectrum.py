@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A segmentation on the page: what the run hands out, on its way to the server's thread."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfvit_rt.datatypes import Annotation, IQBlock, Mask
+from rfvit_rt.web.board import Board
+from rfvit_rt.web.cells import Cells
+from rfvit_rt.web.ring import IQRing
+from rfvit_rt.web.server import Server
+from rfvit_rt.wire.results import Result, Status
+
+
+class SpectrumView:
+    """Takes samples, pictures, labels and results of a run, and never makes it wait.
+
+    It is a sink, a viewer and a listener of :mod:`rfvit_rt.outputs`. All work but holding on to things is done in the
+    server's thread.
+
+    Parameters
+    ----------
+    server : Server
+    board : Board
+        The server's.
+    cells : Cells
+    ring : IQRing
+        Holds the samples that can be saved.
+    labels : sequence of str
+        Of the model.
+    """
+
+    def __init__(self, server: Server, board: Board, cells: Cells, ring: IQRing, labels: tuple[str, ...]) -> None:
+        self._server = server
+        self._board = board
+        self._cells = cells
+        self._ring = ring
+        self._labels = labels
+
+    def add_block(self, block: IQBlock) -> None:
+        """Take up samples as they come."""
+        self._ring.add(block)
+
+    def add_picture(self, picture: NDArray[np.float32], mask: Mask) -> None:
+        """Take up a window's spectrogram, as :class:`rfvit_rt.outputs.Viewer` has it."""
+        self._server.post(lambda: self._cells.add_picture(picture, mask), may_drop=True)
+
+    def add_mask(self, mask: Mask) -> None:
+        """Take up a stretch of labels."""
+        if mask.step_count:
+            self._server.post(lambda: self._place(mask.sample_start, mask.sample_end, mask))
+            self._server.post(lambda: self._show(mask), may_drop=True)
+
+    def write(self, result: Result) -> None:
+        """Take up a result."""
+        if isinstance(result, Annotation):
+            self._server.post(lambda: self._board.add_annotation(result))
+        elif isinstance(result, Status):
+            self._server.post(lambda: self._board.note_rate(result.achieved_rate))
+
+    # ---- in the server's thread ----
+
+    def _place(self, sample_start: int, sample_end: int, mask: Mask) -> None:
+        self._board.clock.note(sample_start, sample_end, mask.sample_rate)
+        self._board.describe_columns(mask.probabilities.shape[1], mask.frequency)
+
+    def _show(self, mask: Mask) -> None:
+        tile = self._cells.tile(mask, self._board.clock)
+        self._board.show(tile)
+        counts = np.bincount(tile.class_number.ravel(), minlength=len(self._labels))
+        shares = dict(zip(self._labels, (counts / tile.class_number.size).round(6).tolist(), strict=True))
+        self._board.add_occupancy(tile.time_start + len(tile.power) * tile.row_seconds / 2, shares)
