@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page: what comes from the server goes into the scene, what people do changes it, and each change is drawn once.
+
+import { seconds } from "./axes.js";
+import { Boxes, describe } from "./boxes.js";
+import { channels, looksOf, powerColours } from "./colours.js";
+import { Connection, streamAddress } from "./connection.js";
+import { Editor } from "./editor.js";
+import { History, paintOf } from "./history.js";
+import { entryFor, fillHelp } from "./keys.js";
+import { element, fillEmissions, fillHealth, fillLegend, fillShares } from "./panels.js";
+import { Plot } from "./plot.js";
+import { Pointer } from "./pointer.js";
+import { readout } from "./readout.js";
+import { Strip } from "./strip.js";
+import { Theme } from "./theme.js";
+import { View } from "./view.js";
+
+const MESSAGE_SECONDS = 15;
+const PANEL_SECONDS = 0.25; // between two updates of what is written beside the waterfall
+const ASK_SECONDS = 0.2; // that a view must stand still before tiles are asked for it
+const MOST_SAVED = 10; // s
+
+const $ = (id) => document.getElementById(id);
+
+const view = new View();
+const plot = new Plot($("plot"));
+const scene = {
+  hello: null,
+  status: null,
+  emissions: [],
+  history: new History(),
+  boxes: new Boxes(),
+  strip: new Strip(),
+  looks: new Map(),
+  hidden: new Set(),
+  opacity: 0.65,
+  palette: "grey",
+  newestBandOnly: false,
+  isDrawing: false,
+  /** Where the cursor is, as a share of the waterfall's width and height: it stays there while the stream goes on. */
+  cursor: null,
+  /** A first corner that was set by key, as time and frequency. */
+  corner: null,
+  /** The box that is selected, as it shall be. */
+  draft: null,
+};
+let paint = paintOf(powerColours("grey", true), []);
+let isPausedBySelection = false;
+let pending = null; // what the server was asked to do with a box
+let isEnded = false;
+
+const theme = new Theme(() => queueMicrotask(repaint));
+const editor = new Editor($("editor"), {
+  onChange: () => {
+    scene.draft = editor.draft;
+    redraw();
+  },
+  onSubmit: submit,
+  onDelete: remove,
+  onClose: () => {
+    scene.draft = null;
+    pending = null;
+    if (isPausedBySelection) goLive();
+    redraw();
+  },
+});
+
+// ---- from the server ----
+
+const take = {
+  hello(hello) {
+    if (hello.run !== scene.hello?.run) beginRun(hello);
+    scene.hello = hello;
+    scene.status = null;
+    isEnded = false;
+    scene.looks = looksOf(hello.labels, hello.colours);
+    editor.setLabels(hello.labels.slice(1));
+    fillLegend($("legend"), scene.looks, scene.hidden, toggleLabel);
+    describeRun(hello);
+    repaint();
+  },
+  status(status) {
+    const isFirst = scene.status === null;
+    scene.status = status;
+    if (isFirst) ask(true);
+    if (status.ended !== isEnded) {
+      isEnded = status.ended;
+      showConnection(connectionState);
+    }
+    showTuning();
+  },
+  annotation(box) {
+    scene.boxes.add(box);
+    if (pending?.kind === "correct" && isAnswer(box)) {
+      say(`Kept: ${describe(box)}`);
+      editor.close();
+    } else if (scene.draft?.id === box.id) {
+      if (editor.isTouched) editor.complain("Somebody else changed this box meanwhile.");
+      else editor.open(box, scene.hello.can_correct);
+    }
+  },
+  deleted({ id }) {
+    scene.boxes.remove(id);
+    if (scene.draft?.id !== id || id === null) return;
+    say(pending ? "The box was deleted." : "Somebody else deleted this box.");
+    editor.close();
+  },
+  emissions({ list }) {
+    scene.emissions = list;
+  },
+  occupancy: (point) => scene.strip.addOccupancy(point),
+  activity: (interval) => scene.strip.addActivity(interval),
+  answer(answer) {
+    scene.answer = answer;
+    showTuning();
+  },
+  saved({ kind, path, count, message }) {
+    const what = kind === "recording" ? "Saved" : "Corrections are in";
+    say(`${what} ${path}, ${count} annotations${message ? `; ${message}` : ""}`);
+    $("save").disabled = false;
+  },
+  error({ message }) {
+    $("save").disabled = false;
+    if (pending) {
+      pending = null;
+      editor.complain(message);
+    } else {
+      say(message, true);
+    }
+  },
+  end({ reason }) {
+    isEnded = true;
+    showConnection("open");
+    say(`The run is over${reason ? `: ${reason}` : ""}. What was received can still be looked at.`);
+  },
+};
+
+function takeTile(tile) {
+  if (!tile.rows) {
+    view.isBehind = false; // what was let go comes now
+  } else if (!view.isLive && (view.isBehind || scene.history.wouldForget(tile.rows, shownTime().start))) {
+    view.isBehind = true; // a paused view keeps its rows
+    return;
+  }
+  scene.history.add(tile, paint);
+  redraw();
+}
+
+function beginRun(hello) {
+  scene.history.clear();
+  scene.boxes.clear();
+  scene.strip.clear();
+  scene.emissions = [];
+  scene.answer = null;
+  editor.close();
+  view.begin(hello.duration);
+  fillSpans();
+}
+
+function describeRun(hello) {
+  const isCsi = hello.task === "activity";
+  document.body.dataset.task = hello.task;
+  document.title = `${hello.title} · rfvit`;
+  $("title").textContent = hello.title;
+  $("draw").hidden = !hello.can_correct;
+  $("save").hidden = !hello.can_save;
+  $("save").textContent = `Save last ${seconds(Math.min(MOST_SAVED, hello.save_seconds))}`;
+  $("emissions").hidden = isCsi;
+  $("newest-band-label").hidden = true;
+  $("labels-title").textContent = isCsi ? "Activities" : "Labels";
+  $("mask-name").textContent = isCsi ? "Tint" : "Mask";
+}
+
+function isAnswer(box) {
+  if (pending.id !== null) return box.id === pending.id;
+  const isNear = Math.abs(box.freq_lower_edge - pending.freq_lower_edge) < 1;
+  return box.origin === "drawn" && box.label === pending.label && isNear;
+}
+
+// ---- time ----
+
+/** Beginning and end in s of what is shown. */
+function shownTime() {
+  const end = view.end ?? scene.history.extent?.end ?? 0;
+  return { start: end - view.span, end };
+}
+
+function newest() {
+  return Math.max(scene.status?.seconds ?? 0, scene.history.extent?.end ?? 0);
+}
+
+let asking = null;
+
+/** Ask for the tiles that the view needs, once it has stood still; those that are there may do. */
+function ask(isNow = false) {
+  clearTimeout(asking);
+  asking = setTimeout(askNow, isNow ? 0 : 1000 * ASK_SECONDS, isNow);
+}
+
+function askNow(isAnew) {
+  if (!scene.status || !connection.isOpen) return;
+  const request = view.request(newest(), plot.pixels, scene.history.capacity, scene.hello.history_seconds);
+  const suits = view.suits(request);
+  if (suits && !isAnew && !view.isBehind) return;
+  if (suits && scene.history.extent) request.since = scene.history.extent.end; // the others are here already
+  if (connection.send({ type: "view", ...request })) view.asked = request;
+}
+
+function pause() {
+  if (!view.isLive) return;
+  view.showUntil(shownTime().end, scene.history.extent);
+  showPause();
+}
+
+function goLive() {
+  isPausedBySelection = false;
+  view.end = null;
+  ask(view.isBehind);
+  showPause();
+}
+
+function showUntil(time) {
+  isPausedBySelection = false;
+  view.showUntil(time, scene.history.extent);
+  if (view.end !== null && view.end >= (scene.history.extent?.end ?? 0) && !view.isBehind && !isEnded) goLive();
+  else showPause();
+}
+
+function showPause() {
+  $("pause").textContent = view.isLive ? "Pause" : "Resume";
+  document.body.dataset.view = view.isLive ? "live" : "paused";
+  showConnection(connectionState);
+  redraw();
+}
+
+function zoomTo(span) {
+  view.span = span;
+  $("span").value = String(span);
+  if (!view.isLive) view.showUntil(view.end, scene.history.extent);
+  ask();
+  redraw();
+}
+
+function fillSpans() {
+  const options = view.spans.map((span) => {
+    const option = element("option", seconds(span));
+    option.value = String(span);
+    return option;
+  });
+  $("span").replaceChildren(...options);
+  $("span").value = String(view.span);
+}
+
+// ---- boxes ----
+
+function select(box) {
+  if (view.isLive) {
+    pause();
+    isPausedBySelection = !view.isLive && !isEnded;
+  }
+  editor.open(box, scene.hello.can_correct);
+}
+
+function submit(draft) {
+  const { id, label, time_start, time_end, freq_lower_edge, freq_upper_edge } = draft;
+  const request = { id, label, time_start, time_end, freq_lower_edge, freq_upper_edge };
+  if (connection.send({ type: "correct", ...request })) pending = { kind: "correct", ...request };
+  else editor.complain("There is no connection; try again when it is back.");
+}
+
+function remove(id) {
+  if (connection.send({ type: "delete", id })) pending = { kind: "delete", id };
+  else editor.complain("There is no connection; try again when it is back.");
+}
+
+function setDrawing(isDrawing) {
+  if (isDrawing && (!scene.hello?.can_correct || !plot.frame(sceneNow()))) return;
+  scene.isDrawing = isDrawing;
+  scene.corner = null;
+  if (isDrawing) {
+    editor.close();
+    pause();
+    say("Drag over the waterfall, or move the cursor with the arrow keys and press Enter at two corners.");
+  }
+  $("draw").setAttribute("aria-pressed", String(isDrawing));
+  plot.element.dataset.drawing = String(isDrawing);
+  redraw();
+}
+
+/** Two corners → a new box, not yet the server's. */
+function boxBetween(one, other) {
+  return {
+    id: null,
+    label: scene.lastLabel ?? scene.hello.labels[1] ?? "",
+    confidence: 1,
+    origin: "drawn",
+    time_start: Math.min(one.time, other.time),
+    time_end: Math.max(one.time, other.time),
+    freq_lower_edge: Math.min(one.frequency, other.frequency),
+    freq_upper_edge: Math.max(one.frequency, other.frequency),
+  };
+}
+
+function finishDrawing(one, other) {
+  const box = boxBetween(one, other);
+  setDrawing(false);
+  hush();
+  if (box.time_start === box.time_end || box.freq_lower_edge === box.freq_upper_edge) return;
+  editor.open(box, true);
+  editor.focus();
+}
+
+// ---- looks ----
+
+function repaint() {
+  const tints = (scene.hello?.labels ?? []).map((label, number) => {
+    const look = number > 0 && !scene.hidden.has(label) ? scene.looks.get(label) : null;
+    return look ? { rgb: channels(look.colour), hatch: look.hatch } : null;
+  });
+  paint = paintOf(powerColours(scene.palette, theme.isDark), tints);
+  scene.history.repaint(paint);
+  redraw();
+}
+
+function toggleLabel(label) {
+  if (!scene.hidden.delete(label)) scene.hidden.add(label);
+  const box = $("legend").querySelectorAll("input")[[...scene.looks.keys()].indexOf(label)];
+  if (box) box.checked = !scene.hidden.has(label);
+  repaint();
+}
+
+function setOpacity(share) {
+  scene.opacity = Math.max(0, Math.min(1, share));
+  $("opacity").value = String(Math.round(100 * scene.opacity));
+  redraw();
+}
+
+// ---- what is written ----
+
+let connectionState = "connecting";
+let connectionWait = 0; // s
+let hushing = null;
+
+/** Tell people something; errors stay until they are put away. */
+function say(text, isProblem = false) {
+  clearTimeout(hushing);
+  $("message").querySelector("span").textContent = text;
+  $("message").dataset.kind = isProblem ? "problem" : "note";
+  $("message").hidden = false;
+  if (!isProblem) hushing = setTimeout(hush, 1000 * MESSAGE_SECONDS);
+}
+
+function hush() {
+  $("message").hidden = true;
+}
+
+function showConnection(state, wait = connectionWait) {
+  connectionState = state;
+  connectionWait = wait;
+  const isLost = state !== "open";
+  const isFirst = scene.hello === null;
+  const words = isLost ? (isFirst ? "connecting" : "connection lost") : isEnded ? "run over" : view.isLive ? "live" : "paused";
+  $("connection").textContent = words;
+  document.body.dataset.connection = isLost ? (isFirst ? "connecting" : "lost") : isEnded ? "ended" : "open";
+  const isWaiting = state === "waiting";
+  $("lost").hidden = !isWaiting && !(isLost && !isFirst);
+  if ($("lost").hidden) return;
+  const old = isFirst ? "" : " What is shown is from before.";
+  const next = isWaiting ? `Trying again in ${Math.max(1, Math.round(wait))} s.` : "Trying again …";
+  const what = isFirst ? "The server does not answer." : isEnded ? "The run is over, and the server is gone." : "Connection lost.";
+  $("lost").querySelector("span").textContent = `${what}${old} ${next}`;
+}
+
+function showTuning() {
+  const { hello, status } = scene;
+  const { recorded, simulated } = status ?? hello;
+  const rate = status?.sample_rate ?? hello.sample_rate;
+  const frequency = status?.frequency ?? hello.frequency;
+  scene.isAbsolute = frequency !== null;
+  const facts = [];
+  if (frequency !== null) facts.push(`${Number((frequency / 1e6).toFixed(6))} MHz`);
+  if (hello.task === "activity") {
+    if (scene.answer) facts.push(`now: ${scene.answer.label}, ${Math.round(100 * scene.answer.confidence)} %`);
+  } else if (rate) {
+    facts.push(`${Number((rate / 1e6).toFixed(6))} MS/s`);
+  }
+  $("tuning").textContent = facts.join(" · ");
+  const banner = bannerFor(recorded, simulated);
+  if ($("banner").textContent !== banner) $("banner").textContent = banner;
+  $("banner").hidden = !banner;
+}
+
+function bannerFor(recorded, simulated) {
+  if (simulated && recorded) return "Simulated and recorded: no radio received this, and it is not live.";
+  if (simulated) return "Simulated: no radio received this.";
+  return recorded ? "A recording: this is not live." : "";
+}
+
+let drawnCount = 0;
+let drawnMilliseconds = 0;
+let countedSince = performance.now();
+let drawing = "";
+
+function showPanels() {
+  const { hello, status, strip } = scene;
+  if (!hello) return;
+  const passed = (performance.now() - countedSince) / 1000;
+  if (passed >= 1) {
+    const each = drawnCount ? `, ${(drawnMilliseconds / drawnCount).toFixed(1)} ms each` : "";
+    drawing = `${(drawnCount / passed).toFixed(0)} pictures/s${each}`;
+    drawnCount = drawnMilliseconds = 0;
+    countedSince = performance.now();
+  }
+  const { answer } = scene;
+  fillShares($("legend"), scene.looks, answer ? new Map([[answer.label, answer.confidence]]) : strip.newest);
+  if (status) fillEmissions($("emissions"), scene.emissions, scene.looks, status.seconds);
+  fillHealth($("health").querySelector("dl"), hello, status, drawing);
+  showScroll();
+  const { start, end } = shownTime();
+  const band = scene.history.band(start, end, false);
+  $("newest-band-label").hidden = !band || (band.isOne && !scene.newestBandOnly);
+}
+
+function showScroll() {
+  const { extent } = scene.history;
+  const most = extent ? Math.max(0, extent.end - extent.start - view.span) : 0;
+  const scroll = $("scroll");
+  scroll.disabled = most === 0;
+  scroll.max = String(most || 1);
+  scroll.value = String(extent ? extent.end - shownTime().end : 0);
+  scroll.setAttribute("aria-valuetext", `${seconds(Number(scroll.value))} back`);
+  $("back").textContent = view.isLive ? "newest" : `${seconds(Number(scroll.value))} back`;
+}
+
+/** What the cursor is at: time and frequency; null where there is no cursor, or nothing yet. */
+function cursorPlace(frame) {
+  if (!frame || !scene.cursor) return null;
+  const { across, down } = scene.cursor;
+  return {
+    frequency: frame.frequency(frame.left + across * frame.width),
+    time: frame.time(frame.top + down * frame.height),
+  };
+}
+
+function showReadout(frame) {
+  const place = cursorPlace(frame);
+  if (!place) return;
+  const text = readout(scene, frame, place).join(" · ");
+  if ($("readout").textContent !== text) $("readout").textContent = text;
+}
+
+/** For those who hear the page: only what they asked for, not what passes by. */
+function announce() {
+  const frame = plot.frame(sceneNow());
+  const place = cursorPlace(frame);
+  if (place) $("announcement").textContent = readout(scene, frame, place).join(", ");
+}
+
+// ---- drawing ----
+
+let isDue = false;
+let panelsAt = 0;
+
+function redraw() {
+  if (isDue) return;
+  isDue = true;
+  requestAnimationFrame(drawNow);
+}
+
+/** The scene as the plot wants it. */
+function sceneNow() {
+  const frameless = { ...scene, task: scene.hello?.task, theme: theme.colours, timeEnd: view.end, span: view.span };
+  const frame = plot.frame(frameless);
+  return { ...frameless, cursor: cursorPlace(frame) };
+}
+
+function drawNow() {
+  isDue = false;
+  const began = performance.now();
+  const now = sceneNow();
+  plot.draw(now);
+  showReadout(plot.frame(now));
+  drawnCount += 1;
+  drawnMilliseconds += performance.now() - began;
+  if (began - panelsAt > 1000 * PANEL_SECONDS) {
+    panelsAt = began;
+    showPanels();
+  }
+}
+
+// Also where nothing new comes: "last seen" goes on, and a last change may have come between two updates.
+setInterval(() => {
+  panelsAt = performance.now();
+  showPanels();
+}, 1000);
+
+new ResizeObserver(() => {
+  if (!plot.resize()) return;
+  ask();
+  redraw();
+}).observe(plot.element);
+
+// ---- from people ----
+
+new Pointer(plot.element, {
+  frame: () => plot.frame(sceneNow()),
+  draft: () => (scene.hello?.can_correct ? scene.draft : null),
+  isDrawing: () => scene.isDrawing,
+  onPoint(x, y) {
+    const frame = plot.frame(sceneNow());
+    if (!frame) return;
+    if (frame.contains(x, y)) scene.cursor = cursorAt(frame, x, y);
+    redraw();
+  },
+  onLeave() {
+    if (document.activeElement !== plot.element) scene.cursor = null;
+    redraw();
+  },
+  onClick(x, y) {
+    const frame = plot.frame(sceneNow());
+    if (!frame?.contains(x, y)) return;
+    scene.cursor = cursorAt(frame, x, y);
+    if (!scene.isDrawing) selectAtCursor();
+  },
+  onEdges: (values) => editor.move(values),
+  onDraw(from, to) {
+    scene.draft = boxBetween(from, to);
+    redraw();
+  },
+  onDrawn: finishDrawing,
+  onPan: showUntil,
+  onZoom: (steps) => zoomTo(view.spanBeside(steps)),
+});
+
+function cursorAt(frame, x, y) {
+  return { across: (x - frame.left) / frame.width, down: (y - frame.top) / frame.height };
+}
+
+function selectAtCursor() {
+  const frame = plot.frame(sceneNow());
+  const place = cursorPlace(frame);
+  const box = place && scene.boxes.at(frame, scene.hidden, place.time, place.frequency);
+  if (box) select(box);
+  else editor.close();
+}
+
+const actions = {
+  pause: () => (view.isLive ? pause() : goLive()),
+  older: () => showUntil(shownTime().end - 0.8 * view.span),
+  newer: () => showUntil(shownTime().end + 0.8 * view.span),
+  newest: goLive,
+  zoomIn: () => zoomTo(view.spanBeside(-1)),
+  zoomOut: () => zoomTo(view.spanBeside(1)),
+  opacity: (event) => setOpacity(scene.opacity + (event.key === "]" ? 0.1 : -0.1)),
+  toggleLabel(event) {
+    const label = [...scene.looks.keys()][Number(event.key) - 1];
+    if (label !== undefined) toggleLabel(label);
+  },
+  moveCursor(event) {
+    const frame = plot.frame(sceneNow());
+    if (!frame) return;
+    const { across, down } = scene.cursor ?? { across: 0.5, down: 0.5 };
+    const step = event.shiftKey ? 10 : 1;
+    const [right, lower] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const inside = (share) => Math.max(0, Math.min(1 - 1e-6, share));
+    scene.cursor = {
+      across: inside(across + (right * step) / frame.width),
+      down: inside(down + (lower * step) / frame.height),
+    };
+    announce();
+  },
+  enter() {
+    if (!scene.isDrawing) {
+      selectAtCursor();
+      return;
+    }
+    const place = cursorPlace(plot.frame(sceneNow()));
+    if (!place) return;
+    place.time = Math.max(0, place.time);
+    if (scene.corner) finishDrawing(scene.corner, place);
+    else scene.corner = place;
+  },
+  neighbour(event) {
+    const frame = plot.frame(sceneNow());
+    const box = frame && scene.boxes.neighbour(frame, scene.hidden, scene.draft?.id, event.key.toLowerCase() === "n" ? 1 : -1);
+    if (!box) return;
+    select(box);
+    $("announcement").textContent = `${describe(box)}, ${seconds(box.time_start)} to ${seconds(box.time_end)}`;
+  },
+  edit: () => scene.draft && editor.focus(),
+  draw() {
+    setDrawing(!scene.isDrawing);
+    if (!scene.isDrawing) return;
+    scene.cursor ??= { across: 0.5, down: 0.5 };
+    plot.element.focus();
+  },
+  delete: () => typeof scene.draft?.id === "number" && scene.hello.can_correct && remove(scene.draft.id),
+  cancel() {
+    if (scene.isDrawing) setDrawing(false);
+    else if (scene.draft) editor.close();
+    else hush();
+    plot.element.focus();
+  },
+  save() {
+    if (!scene.hello?.can_save || $("save").disabled) return;
+    const most = Math.min(MOST_SAVED, scene.hello.save_seconds);
+    if (!connection.send({ type: "save", seconds: most })) {
+      say("There is no connection; nothing was saved.", true);
+      return;
+    }
+    $("save").disabled = true;
+    say("Saving …");
+  },
+  theme: () => theme.toggle(),
+  help: () => $("shortcuts").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const entry = entryFor(event, plot.element, $("single-keys").checked);
+  if (!entry) return;
+  event.preventDefault();
+  actions[entry.action](event);
+  redraw();
+});
+
+for (const name of ["pause", "draw", "save", "theme", "help"]) {
+  $(name).addEventListener("click", (event) => actions[name](event));
+}
+$("retry").addEventListener("click", () => connection.retryNow());
+$("span").addEventListener("change", () => zoomTo(Number($("span").value)));
+$("opacity").addEventListener("input", () => setOpacity(Number($("opacity").value) / 100));
+$("palette").addEventListener("change", () => {
+  scene.palette = $("palette").value;
+  repaint();
+});
+$("newest-band").addEventListener("change", () => {
+  scene.newestBandOnly = $("newest-band").checked;
+  redraw();
+});
+$("scroll").addEventListener("input", () => showUntil((scene.history.extent?.end ?? 0) - Number($("scroll").value)));
+$("message").querySelector("button").addEventListener("click", hush);
+fillHelp($("shortcuts").querySelector("dl"));
+fillSpans();
+redraw();
+
+const connection = new Connection(streamAddress(location), {
+  onMessage(fields) {
+    take[fields.type](fields);
+    redraw();
+  },
+  onTile: takeTile,
+  onState: showConnection,
+  onProblem: (problem) => say(`The server said what this page does not understand: ${problem}`, true),
+});
