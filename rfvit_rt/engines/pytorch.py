@@ -28,6 +28,7 @@ _DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _GOLDEN_TOLERANCE = {"f32": 2e-3, "f16": 1e-2, "bf16": 5e-2}
 # On a processor a true batch is no faster.
 _SIZES = {"cpu": (1,), "cuda": (1, 8, 32)}
+_WORDS = ("head", "embedding")  # of a network's geometry; the rest are sizes
 _KEPT_RATES = 2  # sample rates, or item types, whose graphs are kept ready
 _MOST_IQ = 1 << 28  # bytes of IQ in a batch
 
@@ -222,7 +223,7 @@ def _config(model: ModelFile) -> VitConfig:
     """Read the network's geometry, and hold it to the contract."""
     try:
         config = VitConfig(**model.contract.provenance["vit"])
-        if not all(type(size) is int for name, size in dataclasses.asdict(config).items() if name != "head"):
+        if not all(type(size) is int for name, size in dataclasses.asdict(config).items() if name not in _WORDS):
             raise TypeError("its sizes are not all whole numbers")
     except (KeyError, TypeError) as error:
         raise ModelError(
