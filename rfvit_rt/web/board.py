@@ -20,7 +20,9 @@ from rfvit_rt.web.protocol import Box, EmissionRow, Hello, Status, Tile, encode,
 from rfvit_rt.web.waterfall import Waterfall
 
 MOST_MESSAGES = 10_000
+MOST_NEWS = 1000
 MOST_OCCUPANCIES = 20_000  # ten minutes of one every 30 ms
+MOST_EMISSIONS = 500  # those that were seen last
 CURRENT_SECONDS = 1.5  # an endless emission is seen once a second
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
@@ -37,11 +39,15 @@ class Board:
 
     Attributes
     ----------
+    figures : callable
+        As above.
     clock : StreamClock
     waterfall : Waterfall
     boxes : Boxes
     messages : Log
         What pages have to know of, in order, since the beginning of the run.
+    news : Log
+        What matters to the pages of the moment alone.
     occupancies : Log
         Likewise, but nothing else depends on any of them.
     status : Status
@@ -62,13 +68,14 @@ class Board:
 
     def __init__(self, hello: Hello, figures: Callable[[], Figures]) -> None:
         self._hello = hello
-        self._figures = figures
+        self.figures = figures
         self._tracker = EmissionTracker()
         self._rate = _Rate()
         self.clock = StreamClock()
         self.waterfall = Waterfall()
         self.boxes = Boxes()
         self.messages = Log(MOST_MESSAGES)
+        self.news = Log(MOST_NEWS)
         self.occupancies = Log(MOST_OCCUPANCIES)
         self.frequency = hello.frequency
         self.achieved_rate: float | None = None
@@ -81,7 +88,7 @@ class Board:
 
     def hello(self) -> str:
         """What a page is told first."""
-        figures = self._figures()
+        figures = self.figures()
         known = replace(self._hello, recorded=figures.recorded, frequency=self.frequency)
         if isinstance(figures, SegmentationFigures):
             rate = figures.sample_rate or self._hello.sample_rate
@@ -89,8 +96,12 @@ class Board:
         return encode(known)
 
     def tell(self, kind: str, /, **values: object) -> None:
-        """Give all pages a message."""
+        """Give all pages a message, and those that come later."""
         self.messages.append(message(kind, **values))
+
+    def tell_now(self, kind: str, /, **values: object) -> None:
+        """Give all pages of the moment a message."""
+        self.news.append(message(kind, **values))
 
     def show(self, tile: Tile) -> None:
         """Put a stretch on the waterfall."""
@@ -109,7 +120,7 @@ class Board:
     def note_answer(self, label: str, confidence: float, seconds: float) -> None:
         """Take up what the newest window of CSI alone says."""
         self.answer = (label, confidence)
-        self.tell("answer", label=label, confidence=confidence, time=seconds)
+        self.tell_now("answer", label=label, confidence=confidence, time=seconds)
 
     def add_occupancy(self, seconds: float, shares: Mapping[str, float]) -> None:
         """Take up what share of the pixels about a time has which label."""
@@ -127,8 +138,8 @@ class Board:
     def tick(self) -> None:
         """Bring status and emissions up to date; to be called about once a second."""
         self.status = self._status()
-        rows = [asdict(self._emission_row(emission)) for emission in self._tracker.emissions()]
-        self.emissions = message("emissions", list=rows)
+        rows = sorted(map(self._emission_row, self._tracker.emissions()), key=lambda row: -row.last_seen)
+        self.emissions = message("emissions", list=[asdict(row) for row in rows[:MOST_EMISSIONS]])
 
     def end(self, reason: str) -> None:
         """Say that the run is over."""
@@ -152,7 +163,7 @@ class Board:
         )
 
     def _status(self) -> Status:
-        figures = self._figures()
+        figures = self.figures()
         common: dict[str, Any] = {
             "seconds": self.clock.now,
             "frequency": self.frequency,

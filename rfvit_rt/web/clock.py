@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+ROUNDING = 5e-5  # s by which stretches that follow each other may seem to overlap
 MOST_TICKS = 4096  # changes that are remembered; a stream that changes more often has forgotten its first ones
 
 
@@ -50,12 +51,12 @@ class StreamClock:
         return self._ticks[-1].sample_rate if self._ticks else None
 
     def note(self, sample_start: int, sample_end: int, sample_rate: float) -> None:
-        """Take up a stretch of the stream."""
+        """Take up a stretch of the stream; each begins where the one before it ended, or later."""
         if not self._ticks:
             self._ticks.append(_Tick(0, 0.0, sample_rate, sample_end))
             return
         last = self._ticks[-1]
-        if sample_end < last.end:  # the sender began anew
+        if sample_start < last.end - ROUNDING * last.sample_rate:  # the sender began anew
             self._ticks.append(_Tick(sample_start, self.now, sample_rate, sample_end))
         elif sample_rate != last.sample_rate:
             self._ticks.append(_Tick(sample_start, last.seconds_at(sample_start), sample_rate, sample_end))

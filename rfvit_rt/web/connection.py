@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rfvit_rt.errors import WireError
 from rfvit_rt.web.board import Board
-from rfvit_rt.web.protocol import MAX_ROWS, Request, View, encode, message, parse
+from rfvit_rt.web.protocol import MAX_ROWS, Correct, Delete, Request, Save, View, encode, message, parse
 
 FRAMES_PER_SECOND = 20
 STATUS_SECONDS = 1.0
@@ -40,7 +40,7 @@ class Connection:
         Called with every request but views; raises WireError where it cannot be.
     """
 
-    def __init__(self, websocket: WebSocket, board: Board, take: Callable[[Request], None]) -> None:
+    def __init__(self, websocket: WebSocket, board: Board, take: Callable[[Correct | Delete | Save], None]) -> None:
         self._websocket = websocket
         self._board = board
         self._take = take
@@ -49,6 +49,7 @@ class Connection:
         self._is_since = False  # whether the view asks for tiles again
         self._replies: deque[str] = deque(maxlen=MESSAGES_AT_ONCE)
         self._message = self._occupancy = 0  # next ones to send
+        self._news = board.news.end
         self._row = board.waterfall.begin
         self._catching_up_until = math.inf
         self._dropped = 0
@@ -97,8 +98,9 @@ class Connection:
         replies = [self._replies.popleft() for _ in range(len(self._replies))]
         new, self._message, missed = self._board.messages.read(self._message, MESSAGES_AT_ONCE)
         shares, self._occupancy, _ = self._board.occupancies.read(self._occupancy, MESSAGES_AT_ONCE)
-        self._dropped += missed
-        for text in (*replies, *new, *shares):
+        news, self._news, missed_news = self._board.news.read(self._news, MESSAGES_AT_ONCE)
+        self._dropped += missed + missed_news
+        for text in (*replies, *new, *news, *shares):
             await self._websocket.send_text(text)
 
     async def _send_tile(self) -> bool:

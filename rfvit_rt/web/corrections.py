@@ -75,7 +75,7 @@ class Boxes:
         WireError
             If there is no such box, it lies where there is no stream, or there are too many corrections.
         """
-        before = self._find(request.id) if request.id is not None else None
+        before = self.find(request.id) if request.id is not None else None
         if request.time_start >= clock.now:
             raise WireError(f"the box begins at {request.time_start:g} s, and the stream reaches to {clock.now:g} s")
         if self.corrections == MOST_CORRECTIONS and (before is None or before.origin == "model"):
@@ -110,19 +110,18 @@ class Boxes:
         WireError
             If there is no such box, or there are too many corrections.
         """
-        box = self._find(identity)
+        box = self.find(identity)
         if self.corrections == MOST_CORRECTIONS and box.origin == "model":
             raise WireError(f"there are {MOST_CORRECTIONS} corrections already; save them, and start again")
         del self._boxes[identity]
         self.corrections += box.origin == "model"
 
-    def between(self, sample_start: int, sample_end: int) -> list[Box]:
-        """Boxes that lie in a stretch of the stream at least in part."""
-        return [
-            box for box in self if box.sample_start < sample_end and box.sample_start + box.sample_count > sample_start
-        ]
+    def during(self, time_start: float, time_end: float) -> list[Box]:
+        """Boxes that lie in a stretch of time, in s of the stream, at least in part."""
+        return [box for box in self if box.time_start < time_end and box.time_end > time_start]
 
-    def _find(self, identity: int) -> Box:
+    def find(self, identity: int) -> Box:
+        """Give a box by its number; raises WireError where there is none."""
         if identity not in self._boxes:
             raise WireError(f"there is no box {identity}; it was deleted, or is too old")
         return self._boxes[identity]

@@ -6,7 +6,8 @@ HTTP: ``GET /`` is the page, ``GET /static/NAME`` a file of the page, ``GET /hea
 From the server, as text: JSON objects, each with ``"type"``. Times are seconds of the stream: 0 is its first sample,
 losses count, and they go on where a sender begins anew. Frequencies are Hz: absolute where the centre frequency is
 known, else offsets from it; ``frequency`` is null in the latter case. A page ignores fields and types that it does not
-know. The first message is ``hello``; what was known before the page connected follows it, then what is new.
+know. The first message is ``hello``; what was known before the page connected follows it, then what is new. Only
+``answer``, ``saved`` and ``error`` are not told again to who comes late.
 
 =============== ======================================================================================================
 ``hello``       once, see :class:`Hello`. Where ``run`` differs from that of an earlier connection, another run is
@@ -178,7 +179,8 @@ class Status:
     sample_rate, frequency : float or None
         In Hz; of CSI, frames/s and None.
     achieved_rate : float or None
-        Samples or frames per second that were worked through since the first one came.
+        Samples per second that were worked through since the first one came; of CSI, frames per second of the newest
+        window.
     lost : mapping of str to int
         What did not reach the model: samples by cause ``transport``, ``radio``, ``dropped`` and ``unusable``; of CSI,
         frames and packets by ``lost``, ``dropped``, ``foreign`` and ``malformed``.

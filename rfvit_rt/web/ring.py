@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +12,13 @@ from dataclasses import dataclass, replace
 from rfvit_rt.datatypes import IQBlock
 
 DEFAULT_SECONDS = 10.0
-DEFAULT_BYTES = 2 * 2**30
+MOST_BYTES = 2 * 2**30
+MOST_OF_MEMORY = 0.25  # of this machine's
+
+
+def default_bytes() -> int:
+    """Bytes of samples that this machine can well hold."""
+    return min(MOST_BYTES, int(MOST_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,14 @@ class IQRing:
     ----------
     seconds : float
         Of samples to hold.
-    most_bytes : int
-        Most bytes of samples; holds whatever the rate, so that fast streams are held for fewer seconds.
+    most_bytes : int or None
+        Most bytes of samples; holds whatever the rate, so that fast streams are held for fewer seconds. None is a
+        quarter of this machine's memory, at most 2 GiB.
     """
 
-    def __init__(self, seconds: float = DEFAULT_SECONDS, most_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(self, seconds: float = DEFAULT_SECONDS, most_bytes: int | None = None) -> None:
         self._seconds = seconds
-        self._most_bytes = most_bytes
+        self._most_bytes = most_bytes or default_bytes()
         self._blocks: deque[IQBlock] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -70,6 +78,12 @@ class IQRing:
     def seconds_at(self, sample_rate: float) -> float:
         """How many seconds are held at a sample rate in Hz."""
         return min(self._seconds, self._most_bytes / 8 / sample_rate)
+
+    @property
+    def sample_start(self) -> int | None:
+        """Position of the oldest sample that is held; None before the first."""
+        with self._lock:
+            return self._blocks[0].sample_start if self._blocks else None
 
     def add(self, block: IQBlock) -> None:
         """Take up the next block. Where the rate changes, or positions go back, all before it is let go."""

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When what is saved: samples as soon as their boxes are final, corrections of a recording soon after each of them."""
+"""What people correct and keep, and when that is written: nothing that somebody said is lost with the samples."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.errors import RfvitError, WireError
-from rfvit_rt.figures import Figures, SegmentationFigures
+from rfvit_rt.figures import SegmentationFigures
 from rfvit_rt.web.board import Board
+from rfvit_rt.web.protocol import Box, Correct, Delete, Save
 from rfvit_rt.web.ring import IQRing
 from rfvit_rt.web.saving import CorrectedCopy, Origin, save_samples
 
@@ -20,10 +24,39 @@ FINAL_SECONDS = 1.2
 PATIENCE = 10.0  # s to wait for boxes to be final; a stream may have fallen silent
 SECONDS_BETWEEN = 2.0  # two recordings
 GATHERING_SECONDS = 0.3  # corrections that come together are written together
+SECONDS_LEFT = 2.5  # before a stream's samples with unsaved corrections are let go, they are saved
+MOST_TARGETS = 64  # recordings saved last whose boxes can still be corrected
+
+
+class _File(Protocol):
+    """A file with annotations that can be written anew."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def write(self, boxes: list[Box]) -> int: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """Where corrections of a stretch of time go, in s of the stream."""
+
+    file: _File
+    time_start: float
+    time_end: float
+
+    def has(self, span: _Span) -> bool:
+        return span[0] < self.time_end and span[1] > self.time_start
+
+
+_Span = tuple[float, float]  # s of the stream
 
 
 class Saver:
-    """Writes what people want to keep; belongs to the server's thread, and does the writing in others.
+    """Takes corrections and wishes to save; belongs to the server's thread, and does the writing in others.
+
+    Corrections of a recording go to a copy of its metadata. Those of a stream go to the recordings that were saved from
+    it; samples with corrections that no recording has yet are saved before they are let go.
 
     Parameters
     ----------
@@ -36,70 +69,194 @@ class Saver:
     model : ModelFile
         What finds the boxes.
     copy : CorrectedCopy or None
-        Where corrections go if a recording is looked at; None keeps those of a stream until samples are saved.
+        Where corrections go if a recording is looked at.
+
+    Attributes
+    ----------
+    written : dict of Path to int
+        Annotations in each file that was written.
+    problems : dict of object to str
+        Why corrections are not in the file that they should be in.
+    lost : int
+        Corrections that no file was made for.
     """
 
     def __init__(
         self, board: Board, ring: IQRing, folder: Path, title: str, model: ModelFile, copy: CorrectedCopy | None
     ) -> None:
+        self.written: dict[Path, int] = {}
+        self.problems: dict[object, str] = {}
+        self.lost = 0
         self._board = board
         self._ring = ring
         self._folder = folder
         self._title = title
-        self._model = model
+        self._model = f"{model.contract.name}@{model.sha256[:12]}"
         self._copy = copy
-        self._is_saving = False
+        self._targets = [_Target(copy, -math.inf, math.inf)] if copy else []
+        self._outdated: list[_Target] = []
+        self._unsaved: list[_Span] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
         self._saved_at = -SECONDS_BETWEEN
-        self._is_unsaved = False  # whether there are corrections that no file has
-        self._gathering: asyncio.Task[None] | None = None
-        self._copying = asyncio.Lock()
 
-    def begin_saving(self) -> None:
-        """Note that samples are about to be saved.
+    def take(self, request: Correct | Delete | Save) -> None:
+        """Do what a page asks for.
 
         Raises
         ------
         WireError
-            If that is done already, or was a moment ago.
+            If it cannot be done.
         """
-        if self._is_saving:
+        match request:
+            case Save():
+                self._begin_saving(request.seconds)
+            case Delete():
+                deleted = self._board.boxes.find(request.id)
+                span = (deleted.time_start, deleted.time_end)
+                self._check_samples(span)
+                self._board.boxes.delete(request.id)
+                self._note(span)
+                self._board.tell("deleted", id=request.id)
+            case Correct():
+                spans = [(request.time_start, request.time_end)]
+                if request.id is not None:
+                    before = self._board.boxes.find(request.id)
+                    spans.append((before.time_start, before.time_end))
+                self._check_samples(*spans)
+                box = self._board.boxes.correct(request, self._board.clock, self._board.frequency)
+                self._board.show_box(box)
+                self._note(*spans)
+
+    def tend(self) -> None:
+        """Save what is about to be let go and was corrected; to be called about once a second."""
+        begin = self._held_since
+        if self._unsaved and min(self._unsaved)[0] < begin + SECONDS_LEFT and self._saving is None:
+            self._saving = asyncio.create_task(self._save_unsaved())
+
+    def finish(self) -> None:
+        """Write the corrections of a recording with the boxes that came after them; to be called at the run's end."""
+        if self._copy is not None and self._board.boxes.corrections:
+            self._note((-math.inf, math.inf))
+
+    async def close(self) -> None:
+        """Write what was corrected and not saved, before it is gone; to be called before the server stops."""
+        if self._saving is not None:
+            await self._saving
+        if self._unsaved:
+            await self._save_unsaved()
+        if self._writing is not None:
+            await self._writing
+
+    # ---- corrections ----
+
+    @property
+    def _held_since(self) -> float:
+        """Time of the oldest sample that is held, in s of the stream; infinite before the first."""
+        begin = self._ring.sample_start
+        return math.inf if begin is None else self._board.clock.seconds(begin, begin)[0]
+
+    def _check_samples(self, *spans: _Span) -> None:
+        held_since = self._held_since
+        for span in spans:
+            if span[1] <= held_since and not any(target.has(span) for target in self._targets):
+                raise WireError(
+                    "the samples there are no longer held, and no saved recording has them; save the last seconds "
+                    "first, and correct then"
+                )
+
+    def _note(self, *spans: _Span) -> None:
+        """Take up that boxes changed."""
+        targets = [target for target in self._targets if any(map(target.has, spans))]
+        if not targets:
+            self._unsaved.append((min(span[0] for span in spans), max(span[1] for span in spans)))
+        self._outdated += [target for target in targets if target not in self._outdated]
+        if self._outdated and self._writing is None:
+            self._writing = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        try:
+            while self._outdated:
+                await asyncio.sleep(0 if self._board.ended else GATHERING_SECONDS)
+                await self._write(self._outdated.pop(0))
+        finally:
+            self._writing = None
+
+    async def _write(self, target: _Target) -> None:
+        board = self._board
+        try:
+            if self._copy is not None and board.boxes.forgotten:
+                raise WireError("there are more boxes than can be held; corrections of so many are not written")
+            boxes, is_over, seconds = (
+                board.boxes.during(target.time_start, target.time_end),
+                board.ended,
+                board.clock.now,
+            )
+            count = await asyncio.to_thread(target.file.write, boxes)
+        except RfvitError as error:
+            self.problems[target] = str(error)
+            board.tell_now("error", message=str(error))
+            return
+        self.problems.pop(target, None)
+        is_partial = self._copy is not None and not is_over
+        remark = f"boxes up to {seconds:.1f} s; the others follow when the run is over" if is_partial else ""
+        self._tell("corrections", target.file.path, count, remark)
+
+    # ---- samples ----
+
+    def _begin_saving(self, seconds: float) -> None:
+        if self._saving is not None:
             raise WireError("a recording is being saved; wait until that is done")
         if time.monotonic() - self._saved_at < SECONDS_BETWEEN:
             raise WireError(f"a recording was saved just now; wait {SECONDS_BETWEEN:g} s")
-        self._is_saving = True
+        self._saving = asyncio.create_task(self._save(seconds))
 
-    async def save(self, seconds: float, figures: Figures) -> None:
-        """Save the last samples, and tell all pages; after :meth:`begin_saving`."""
+    async def _save(self, seconds: float) -> None:
+        """Save the last samples, and tell all pages."""
         try:
-            await self._save(seconds, figures)
+            await self._save_samples(seconds)
         except RfvitError as error:
-            self._board.tell("error", message=str(error))
+            self._board.tell_now("error", message=str(error))
         finally:
-            self._is_saving = False
+            self._saving = None
             self._saved_at = time.monotonic()
 
-    async def _save(self, seconds: float, figures: Figures) -> None:
+    async def _save_unsaved(self) -> None:
+        """Save all samples that are held, because of what was corrected in them."""
+        await self._save(math.inf)
+        self.lost += len(self._unsaved)  # it failed, and will not be tried for ever
+        self._unsaved = []
+
+    async def _save_samples(self, seconds: float) -> None:
+        board = self._board
         snapshot = await asyncio.to_thread(self._ring.last, seconds)
         if snapshot is None:
             raise WireError("there are no samples yet; wait until some came")
         held, rate = snapshot.sample_count / snapshot.sample_rate, snapshot.sample_rate
         is_final = await self._wait_until(snapshot.sample_end + round(FINAL_SECONDS * rate))
-        boxes = self._board.boxes.between(snapshot.sample_start, snapshot.sample_end)
-        self._is_unsaved = False
+        times = board.clock.seconds(snapshot.sample_start, snapshot.sample_end)
+        boxes, before = board.boxes.during(*times), self._unsaved
+        self._unsaved = []  # what is corrected while the samples are being written
+        figures = board.figures()
         simulated = isinstance(figures, SegmentationFigures) and figures.simulated
-        model = f"{self._model.contract.name}@{self._model.sha256[:12]}"
-        origin = Origin(self._title, bool(figures.recorded), simulated, model)
+        origin = Origin(self._title, bool(figures.recorded), simulated, self._model)
         try:
-            path, count = await asyncio.to_thread(save_samples, self._folder, snapshot, boxes, origin)
+            recording, count = await asyncio.to_thread(save_samples, self._folder, snapshot, boxes, origin)
         except RfvitError:
-            self._is_unsaved = True
+            self._unsaved = before + self._unsaved
             raise
+        target = _Target(recording, *times)
+        self._targets = [*self._targets, target][-MOST_TARGETS:] if self._copy is None else self._targets
+        self.lost += sum(not target.has(span) for span in before)
+        late, self._unsaved = self._unsaved, []
+        for span in late:
+            self._note(span)
         remarks = []
-        if held < seconds - 0.5 / rate:
+        if held < seconds - 0.5 / rate and math.isfinite(seconds):
             remarks.append(f"{held:.3g} s were held, of the {seconds:g} s asked for")
         if not is_final:
             remarks.append("boxes at its end may be missing")
-        self._board.tell("saved", kind="recording", path=str(path), count=count, message="; ".join(remarks))
+        self._tell("recording", recording.path, count, "; ".join(remarks))
 
     async def _wait_until(self, position: int) -> bool:
         """Wait until all boxes before a position are known; return whether they are."""
@@ -110,44 +267,6 @@ class Saver:
             await asyncio.sleep(0.05)
         return True
 
-    def note_correction(self) -> None:
-        """Take up that a box was corrected."""
-        self._is_unsaved = True
-        if self._copy is not None and self._gathering is None:
-            self._gathering = asyncio.create_task(self._copy_soon())
-
-    async def _copy_soon(self) -> None:
-        await asyncio.sleep(GATHERING_SECONDS)
-        self._gathering = None
-        await self._write_copy()
-
-    async def _write_copy(self) -> None:
-        assert self._copy is not None
-        async with self._copying:
-            self._is_unsaved = False
-            try:
-                if self._board.boxes.forgotten:
-                    raise WireError("there are more boxes than can be held; corrections of so many are not written")
-                boxes, is_over, seconds = list(self._board.boxes), self._board.ended, self._board.clock.now
-                contract = self._model.contract
-                path, count = await asyncio.to_thread(self._copy.write, boxes, contract.name, self._model.sha256)
-            except RfvitError as error:
-                self._board.tell("error", message=str(error))
-                return
-            remark = "" if is_over else f"boxes up to {seconds:.1f} s; the others follow when the run is over"
-            self._board.tell("saved", kind="corrections", path=str(path), count=count, message=remark)
-
-    async def finish(self) -> None:
-        """Write the corrections of a recording with the boxes that came after them; to be called at the run's end."""
-        if self._copy is not None and self._board.boxes.corrections:
-            await self._write_copy()
-
-    async def rescue(self, seconds: float, figures: Figures) -> None:
-        """Write what was corrected and not saved, before it is gone; to be called before the server stops."""
-        if not self._is_unsaved:
-            return
-        if self._copy is not None:
-            await self._write_copy()
-        elif not self._is_saving:
-            self._is_saving = True
-            await self.save(seconds, figures)
+    def _tell(self, kind: str, path: Path, count: int, remark: str) -> None:
+        self.written[path] = count
+        self._board.tell_now("saved", kind=kind, path=str(path), count=count, message=remark)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import sigmf
 
+from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.errors import OutputError
 from rfvit_rt.sinks.files import replace_file
@@ -49,7 +50,45 @@ class Origin:
     model: str
 
 
-def save_samples(folder: Path, snapshot: Snapshot, boxes: Sequence[Box], origin: Origin) -> tuple[Path, int]:
+class SavedRecording:
+    """Samples that were saved; the boxes in them can be corrected afterwards.
+
+    Parameters
+    ----------
+    path : Path
+        The metadata file.
+    document : dict
+        The metadata without annotations.
+    stretches : sequence of (int, int)
+        First position, and the one past the last, of every stretch of the stream without a jump of positions.
+    model : str
+        Name and digest of the model that found the boxes.
+    """
+
+    def __init__(self, path: Path, document: dict[str, Any], stretches: Sequence[tuple[int, int]], model: str) -> None:
+        self.path = path
+        self._document = document
+        self._stretches = stretches
+        self._model = model
+
+    def write(self, boxes: Sequence[Box]) -> int:
+        """Write the metadata with these boxes, those elsewhere left out; return how many annotations it has.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        rate = self._document["global"]["core:sample_rate"]
+        annotations = list(_annotations(self._stretches, boxes, rate, self._model))
+        try:
+            replace_file(self.path, serialise({**self._document, "annotations": annotations}, self.path))
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        return len(annotations)
+
+
+def save_samples(folder: Path, snapshot: Snapshot, boxes: Sequence[Box], origin: Origin) -> tuple[SavedRecording, int]:
     """Write samples as a recording of its own, with the boxes in it; complete or not at all.
 
     Samples are written as they came through, as cf32_le. Where some were lost or the centre frequency changed, a new
@@ -57,8 +96,7 @@ def save_samples(folder: Path, snapshot: Snapshot, boxes: Sequence[Box], origin:
 
     Returns
     -------
-    Path
-        The metadata file.
+    SavedRecording
     int
         How many annotations it has.
 
@@ -74,31 +112,31 @@ def save_samples(folder: Path, snapshot: Snapshot, boxes: Sequence[Box], origin:
     now = datetime.now(UTC)
     meta_path = _free_name(folder, f"rfvit-{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z")
     data_path = meta_path.with_suffix(DATA_SUFFIX)
-    annotations = list(_annotations(snapshot, boxes, origin.model))
     temporary = data_path.with_name(f".{data_path.name}.{os.getpid()}.tmp")
     try:
-        digest = _write_samples(temporary, snapshot.blocks)
         document = {
             "global": {
                 "core:datatype": "cf32_le",
                 "core:sample_rate": float(snapshot.sample_rate),
                 "core:version": sigmf.__specification__,
-                "core:sha512": digest,
+                "core:sha512": _write_samples(temporary, snapshot.blocks),
                 "core:recorder": GENERATOR,
                 "core:description": _description(snapshot, origin),
                 "core:extensions": [EXTENSION],
             },
             "captures": list(_captures(snapshot.blocks, with_time=not origin.recorded)),
-            "annotations": annotations,
         }
-        text = serialise(document, meta_path)
+        recording = SavedRecording(meta_path, document, list(_stretches(snapshot.blocks)), origin.model)
         temporary.replace(data_path)
-        replace_file(meta_path, text)
+        try:
+            return recording, recording.write(boxes)
+        except BaseException:
+            data_path.unlink()
+            raise
     except OSError as error:
         raise OutputError(f"cannot write {meta_path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return meta_path, len(annotations)
 
 
 class CorrectedCopy:
@@ -111,27 +149,35 @@ class CorrectedCopy:
     recording : Recording
     folder : Path
         Where to write. Nothing there is replaced, but what this object wrote before.
+    model : ModelFile
+        What found the boxes.
     """
 
-    def __init__(self, recording: Recording, folder: Path) -> None:
+    def __init__(self, recording: Recording, folder: Path, model: ModelFile) -> None:
         self._recording = recording
         self._folder = folder
+        self._model = model
         self._path: Path | None = None
 
-    def write(self, boxes: Sequence[Box], model_name: str, model_hash: str) -> tuple[Path, int]:
-        """Write all boxes; returns and raises as :func:`save_samples`."""
+    @property
+    def path(self) -> Path:
+        """The metadata file; another one that has this name is not replaced."""
         if self._path is None:
             name = self._recording.meta_path.name.removesuffix(META_SUFFIX).removesuffix(ARCHIVE_SUFFIX)
             self._path = _free_name(self._folder, f"{name}.corrected")
-        recording = self._recording
-        model = f"{model_name}@{model_hash[:12]}"
+        return self._path
+
+    def write(self, boxes: Sequence[Box]) -> int:
+        """Write all boxes; returns and raises as :meth:`SavedRecording.write`."""
+        recording, name, digest = self._recording, self._model.contract.name, self._model.sha256
+        model = f"{name}@{digest[:12]}"
         annotations = sigmf_annotations(boxes, recording.sample_rate, recording.sample_end, model)
         fields = dict(recording.metadata["global"])
         others = [item for item in fields.get("core:extensions", []) if item["name"] != EXTENSION["name"]]
         fields["core:extensions"] = [*others, EXTENSION]
         shown = replace(recording, metadata={**recording.metadata, "global": fields, "annotations": annotations})
-        write_annotations(shown, (), self._path, model_name=model_name, model_hash=model_hash, overwrite=True)
-        return self._path, len(annotations)
+        write_annotations(shown, (), self.path, model_name=name, model_hash=digest, overwrite=True)
+        return len(annotations)
 
 
 def _free_name(folder: Path, name: str) -> Path:
@@ -174,17 +220,19 @@ def _captures(blocks: Sequence[IQBlock], with_time: bool) -> Iterator[dict[str, 
         last = block
 
 
-def _annotations(snapshot: Snapshot, boxes: Sequence[Box], model: str) -> Iterator[dict[str, Any]]:
+def _annotations(
+    stretches: Sequence[tuple[int, int]], boxes: Sequence[Box], sample_rate: float, model: str
+) -> Iterator[dict[str, Any]]:
     """Boxes at their positions in the file; one that reaches over a loss is cut in two there."""
-    position, rate = 0, snapshot.sample_rate
-    for begin, end in _stretches(snapshot.blocks):
+    position = 0
+    for begin, end in stretches:
         offset = begin - position
         inside = [
             shifted(box, offset, begin)
             for box in boxes
             if box.sample_start < end and box.sample_start + box.sample_count > begin
         ]
-        yield from sigmf_annotations(inside, rate, end - offset, model)
+        yield from sigmf_annotations(inside, sample_rate, end - offset, model)
         position += end - begin
 
 

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -19,14 +19,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rfvit_rt.errors import OutputError, WireError
-from rfvit_rt.figures import Figures
 from rfvit_rt.sinks.prometheus import Address
 from rfvit_rt.web.access import Guard, grant
 from rfvit_rt.web.board import Board
 from rfvit_rt.web.connection import Connection
-from rfvit_rt.web.protocol import MAX_CLIENT_BYTES, Correct, Delete, Request, Save, View, message
+from rfvit_rt.web.protocol import MAX_CLIENT_BYTES, Correct, Delete, Save, message
 from rfvit_rt.web.saver import Saver
 
 PAGE = Path(__file__).parent / "page"
@@ -36,6 +36,7 @@ MAX_CONNECTIONS = 64
 MAX_HEAD = 16 * 1024  # bytes of a request's head
 SEND_BUFFER = 256 * 1024  # bytes in the kernel for each client: what waits there is old when it arrives
 MOST_WAITING = 256  # stretches of the waterfall on their way to the server's thread
+REQUEST_SECONDS = 30.0  # that a connection may last which is no WebSocket
 PARTING_SECONDS = 0.2  # for pages to hear that it is over
 STOP_SECONDS = 10.0
 
@@ -51,12 +52,8 @@ class Server:
         Where to listen.
     board : Board
         Belongs to the server's thread from now on: see :meth:`post`.
-    figures : callable
-        Gives the run's figures of the moment.
     saver : Saver or None
         Saves and corrects; None where neither is of use.
-    save_seconds : float
-        Most seconds that are held to be saved.
 
     Attributes
     ----------
@@ -75,23 +72,20 @@ class Server:
         self,
         address: Address,
         board: Board,
-        figures: Callable[[], Figures],
         saver: Saver | None = None,
-        save_seconds: float = 0.0,
     ) -> None:
         files = page_files()
         listening = _listen(address)
         self.access = grant(Address(address.host, listening.getsockname()[1]))
         self.processor_seconds = 0.0
         self._board = board
-        self._figures = figures
         self._saver = saver
-        self._save_seconds = save_seconds
         self._socket = listening
         self._inbox: deque[Act] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
-        self._uvicorn = uvicorn.Server(_config(Guard(self._application(files), self.access)))
+        config = _config(Guard(self._application(files), self.access))
+        config.load()  # what it imports is imported here, where a failure is seen
+        self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="rfvit-web", daemon=True)
         self._thread.start()
 
@@ -124,7 +118,7 @@ class Server:
         def end() -> None:
             self._board.end(reason)
             if self._saver is not None:
-                self._start(self._saver.finish())
+                self._saver.finish()
 
         self.post(end)
 
@@ -159,20 +153,16 @@ class Server:
     async def _tick(self) -> None:
         while True:
             self._board.tick()
+            if self._saver is not None:
+                self._saver.tend()
             self.processor_seconds = time.thread_time()
             await asyncio.sleep(1.0)
 
     async def _part(self) -> None:
         if self._saver is not None:
-            await asyncio.gather(*self._tasks)
-            await self._saver.rescue(self._save_seconds, self._figures())
+            await self._saver.close()
         if self._board.clients:
             await asyncio.sleep(PARTING_SECONDS)
-
-    def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # ---- what is served ----
 
@@ -208,24 +198,11 @@ class Server:
         finally:
             self._board.clients -= 1
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: Correct | Delete | Save) -> None:
         """Do what a page asks for."""
         if self._saver is None:
             raise WireError("nothing of this can be corrected or saved")
-        match request:
-            case Correct():
-                box = self._board.boxes.correct(request, self._board.clock, self._board.frequency)
-                self._board.show_box(box)
-                self._saver.note_correction()
-            case Delete():
-                self._board.boxes.delete(request.id)
-                self._board.tell("deleted", id=request.id)
-                self._saver.note_correction()
-            case Save():
-                self._saver.begin_saving()
-                self._start(self._saver.save(request.seconds, self._figures()))
-            case View():
-                raise AssertionError("a view is the connection's own")
+        self._saver.take(request)
 
 
 def page_files() -> dict[str, Response]:
@@ -246,10 +223,25 @@ def page_files() -> dict[str, Response]:
     return files
 
 
+class _Impatient(H11Protocol):
+    """HTTP that hangs up where a request does not come: nobody can hold all connections by saying nothing.
+
+    A page takes milliseconds; a WebSocket has left this protocol by then.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.transport.get_protocol() is self:
+            self.transport.close()
+
+
 def _config(app: Guard) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=_Impatient,
         ws="websockets-sansio",
         loop="asyncio",
         lifespan="off",

@@ -125,10 +125,9 @@ def serving_spectrum(place: Place, subject: Subject, console: Console) -> Iterat
         save_seconds=ring.seconds_at(subject.sample_rate or 1.0),
     )
     board = Board(hello, subject.figures)
-    copy = CorrectedCopy(recording, folder) if recording else None
+    copy = CorrectedCopy(recording, folder, subject.model) if recording else None
     saver = Saver(board, ring, folder, subject.title, subject.model, copy)
-    with Server(place.address, board, subject.figures, saver, hello.save_seconds) as server:
-        _tell(server, console)
+    with _serving(Server(place.address, board, saver), saver, console) as server:
         view = SpectrumView(server, board, Cells(spec.db_min, spec.db_max), ring, contract.labels)
         yield Page(view, server.access.url, server)
 
@@ -163,14 +162,34 @@ def serving_sensing(place: Place, subject: Subject, console: Console) -> Iterato
         save_seconds=0.0,
     )
     board = Board(hello, subject.figures)
-    with Server(place.address, board, subject.figures) as server:
-        _tell(server, console)
+    with _serving(Server(place.address, board), None, console) as server:
         yield Page(SensingView(server, board, labels, hello.step_seconds, spec.max_gap), server.access.url, server)
 
 
 def _colours(labels: tuple[str, ...]) -> dict[str, str]:
     """The colours that pictures have."""
     return {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels[1:])}
+
+
+@contextmanager
+def _serving(server: Server, saver: Saver | None, console: Console) -> Iterator[Server]:
+    """Say where a page is, and in the end what was written of it."""
+    try:
+        with server:
+            _tell(server, console)
+            yield server
+    finally:
+        if saver is not None:
+            _tell_written(saver, console)
+
+
+def _tell_written(saver: Saver, console: Console) -> None:
+    for path, count in saver.written.items():
+        console.print(f"Saved from the page: {path} ({count} annotations)", soft_wrap=True)
+    for problem in saver.problems.values():
+        console.print(f"Corrections were not written: {problem}", style="bold red", soft_wrap=True)
+    if saver.lost:
+        console.print(f"Corrections that are lost with their samples: {saver.lost}", style="bold red", soft_wrap=True)
 
 
 def _tell(server: Server, console: Console) -> None:

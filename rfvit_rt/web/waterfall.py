@@ -20,6 +20,7 @@ FINE_BYTES = 96 * 2**20
 COARSE_BYTES = 24 * 2**20
 """Held coarsely: 10 min of 256 bins."""
 
+OVERHEAD = 1024  # bytes of a stretch besides its cells; CSI's are of one row
 COARSE_SECONDS = 0.02  # duration of a coarse row
 COARSE_ROWS = 64  # made at a time
 ROUNDING = 1e-6  # share of a row by which times that are one may differ
@@ -46,7 +47,7 @@ class Waterfall:
     Parameters
     ----------
     fine_bytes, coarse_bytes : int
-        Most bytes of cells held in full, and coarsely.
+        Most bytes held in full, and coarsely.
 
     Attributes
     ----------
@@ -168,11 +169,11 @@ class _Held:
 
     def append(self, stretch: _Stretch) -> None:
         self._stretches.append(stretch)
-        self._size += 3 * stretch.tile.power.size
+        self._size += _size(stretch)
 
     def take(self) -> _Stretch:
         oldest = self._stretches.popleft()
-        self._size -= 3 * oldest.tile.power.size
+        self._size -= _size(oldest)
         return oldest
 
     def take_run(self) -> list[_Stretch]:
@@ -198,9 +199,13 @@ class _Held:
         return wanted
 
 
+def _size(stretch: _Stretch) -> int:
+    return OVERHEAD + 3 * stretch.tile.power.size
+
+
 def history_seconds(columns: int) -> float:
     """How far back a waterfall of so many columns goes, coarsely, in s."""
-    return COARSE_BYTES / (3 * columns) * COARSE_SECONDS
+    return COARSE_BYTES / (3 * columns + OVERHEAD / COARSE_ROWS) * COARSE_SECONDS
 
 
 def decimate(tile: Tile, factor: int, most_columns: int) -> Tile:
