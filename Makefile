@@ -24,9 +24,11 @@ except RfvitError as error:
 endef
 export FIND_GNURADIO
 
-# What builds the blocks; what shows their Qt sink to the tests, and a broker for their MQTT messages.
+# What builds the blocks; what shows their Qt sink to the tests, a broker for their MQTT messages, and a browser for the
+# page, which Ubuntu has only as a snap.
 BUILD_PACKAGES := cmake g++ make pkg-config gnuradio-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) xvfb xauth mosquitto
+BROWSER := $(shell grep -qs '^ID=ubuntu' /etc/os-release || echo chromium)
+TEST_PACKAGES := $(BUILD_PACKAGES) xvfb xauth mosquitto $(BROWSER)
 BLOCKS_BUILD := build/gr_blocks
 PREFIX := /usr/local
 
@@ -112,7 +114,7 @@ gnuradio: .venv/runtime
 # Tests that need these skip, and say so, where they are missing.
 test-packages:
 	@$(call HAVE,$(TEST_PACKAGES)) || { $(CAN_APT) && $(APT_INSTALL) $(TEST_PACKAGES); } || \
-		echo "tests of building the GNU Radio blocks may be skipped; install: sudo apt-get install $(TEST_PACKAGES)"
+		echo "tests of building the GNU Radio blocks, and of the page, may be skipped; install: sudo apt-get install $(TEST_PACKAGES)"
 
 clean:
 	rm -rf .venv build demo-out *.egg-info

@@ -17,9 +17,10 @@ import { Theme } from "./theme.js";
 import { View } from "./view.js";
 
 const MESSAGE_SECONDS = 15;
-const PANEL_SECONDS = 0.25; // between two updates of what is written beside the waterfall
 const ASK_SECONDS = 0.2; // that a view must stand still before tiles are asked for it
 const MOST_SAVED = 10; // s
+const OPACITY = 0.65; // of the mask
+const FAINT = 0.25;
 
 const $ = (id) => document.getElementById(id);
 
@@ -28,13 +29,12 @@ const plot = new Plot($("plot"));
 const scene = {
   hello: null,
   status: null,
-  emissions: [],
   history: new History(),
   boxes: new Boxes(),
   strip: new Strip(),
   looks: new Map(),
   hidden: new Set(),
-  opacity: 0.65,
+  opacity: OPACITY,
   palette: "grey",
   newestBandOnly: false,
   isDrawing: false,
@@ -89,6 +89,7 @@ const take = {
       showConnection(connectionState);
     }
     showTuning();
+    fillHealth($("health").querySelector("dl"), scene.hello, status, drawing);
   },
   annotation(box) {
     scene.boxes.add(box);
@@ -107,7 +108,7 @@ const take = {
     editor.close();
   },
   emissions({ list }) {
-    scene.emissions = list;
+    fillEmissions($("emissions"), list, scene.looks, scene.status?.seconds ?? 0);
   },
   occupancy: (point) => scene.strip.addOccupancy(point),
   activity: (interval) => scene.strip.addActivity(interval),
@@ -132,7 +133,8 @@ const take = {
   end({ reason }) {
     isEnded = true;
     showConnection("open");
-    say(`The run is over${reason ? `: ${reason}` : ""}. What was received can still be looked at.`);
+    const what = reason || "the run is over";
+    say(`${what[0].toUpperCase()}${what.slice(1)}. What was received can still be looked at.`);
   },
 };
 
@@ -151,11 +153,12 @@ function beginRun(hello) {
   scene.history.clear();
   scene.boxes.clear();
   scene.strip.clear();
-  scene.emissions = [];
   scene.answer = null;
   editor.close();
   view.begin(hello.duration);
   fillSpans();
+  // Amplitudes are what CSI is looked at for; the strip has the activities.
+  setOpacity(hello.task === "activity" ? FAINT : OPACITY);
 }
 
 function describeRun(hello) {
@@ -255,9 +258,9 @@ function fillSpans() {
 // ---- boxes ----
 
 function select(box) {
-  if (view.isLive) {
+  if (view.isLive && !isEnded) {
     pause();
-    isPausedBySelection = !view.isLive && !isEnded;
+    isPausedBySelection = true;
   }
   editor.open(box, scene.hello.can_correct);
 }
@@ -280,7 +283,7 @@ function setDrawing(isDrawing) {
   scene.corner = null;
   if (isDrawing) {
     editor.close();
-    pause();
+    if (!isEnded) pause();
     say("Drag over the waterfall, or move the cursor with the arrow keys and press Enter at two corners.");
   }
   $("draw").setAttribute("aria-pressed", String(isDrawing));
@@ -363,6 +366,7 @@ function showConnection(state, wait = connectionWait) {
   const words = isLost ? (isFirst ? "connecting" : "connection lost") : isEnded ? "run over" : view.isLive ? "live" : "paused";
   $("connection").textContent = words;
   document.body.dataset.connection = isLost ? (isFirst ? "connecting" : "lost") : isEnded ? "ended" : "open";
+  $("pause").disabled = isEnded && view.isLive;
   const isWaiting = state === "waiting";
   $("lost").hidden = !isWaiting && !(isLost && !isFirst);
   if ($("lost").hidden) return;
@@ -397,29 +401,23 @@ function bannerFor(recorded, simulated) {
   return recorded ? "A recording: this is not live." : "";
 }
 
-let drawnCount = 0;
-let drawnMilliseconds = 0;
-let countedSince = performance.now();
 let drawing = "";
+let drawn = { pictures: 0, milliseconds: 0, since: performance.now() };
 
-function showPanels() {
-  const { hello, status, strip } = scene;
-  if (!hello) return;
-  const passed = (performance.now() - countedSince) / 1000;
-  if (passed >= 1) {
-    const each = drawnCount ? `, ${(drawnMilliseconds / drawnCount).toFixed(1)} ms each` : "";
-    drawing = `${(drawnCount / passed).toFixed(0)} pictures/s${each}`;
-    drawnCount = drawnMilliseconds = 0;
-    countedSince = performance.now();
-  }
+/** Say once a second how fast this page draws. */
+function countDrawing(milliseconds) {
+  drawn.pictures += 1;
+  drawn.milliseconds += milliseconds;
+  const passed = (performance.now() - drawn.since) / 1000;
+  if (passed < 1) return;
+  const each = (drawn.milliseconds / drawn.pictures).toFixed(1);
+  drawing = `${(drawn.pictures / passed).toFixed(0)} pictures/s, ${each} ms each`;
+  drawn = { pictures: 0, milliseconds: 0, since: performance.now() };
+}
+
+function showShares() {
   const { answer } = scene;
-  fillShares($("legend"), scene.looks, answer ? new Map([[answer.label, answer.confidence]]) : strip.newest);
-  if (status) fillEmissions($("emissions"), scene.emissions, scene.looks, status.seconds);
-  fillHealth($("health").querySelector("dl"), hello, status, drawing);
-  showScroll();
-  const { start, end } = shownTime();
-  const band = scene.history.band(start, end, false);
-  $("newest-band-label").hidden = !band || (band.isOne && !scene.newestBandOnly);
+  fillShares($("legend"), scene.looks, answer ? new Map([[answer.label, answer.confidence]]) : scene.strip.newest);
 }
 
 function showScroll() {
@@ -431,6 +429,9 @@ function showScroll() {
   scroll.value = String(extent ? extent.end - shownTime().end : 0);
   scroll.setAttribute("aria-valuetext", `${seconds(Number(scroll.value))} back`);
   $("back").textContent = view.isLive ? "newest" : `${seconds(Number(scroll.value))} back`;
+  const { start, end } = shownTime();
+  const band = scene.history.band(start, end, false);
+  $("newest-band-label").hidden = !band || (band.isOne && !scene.newestBandOnly);
 }
 
 /** What the cursor is at: time and frequency; null where there is no cursor, or nothing yet. */
@@ -460,7 +461,6 @@ function announce() {
 // ---- drawing ----
 
 let isDue = false;
-let panelsAt = 0;
 
 function redraw() {
   if (isDue) return;
@@ -481,19 +481,10 @@ function drawNow() {
   const now = sceneNow();
   plot.draw(now);
   showReadout(plot.frame(now));
-  drawnCount += 1;
-  drawnMilliseconds += performance.now() - began;
-  if (began - panelsAt > 1000 * PANEL_SECONDS) {
-    panelsAt = began;
-    showPanels();
-  }
+  showScroll();
+  showShares();
+  countDrawing(performance.now() - began);
 }
-
-// Also where nothing new comes: "last seen" goes on, and a last change may have come between two updates.
-setInterval(() => {
-  panelsAt = performance.now();
-  showPanels();
-}, 1000);
 
 new ResizeObserver(() => {
   if (!plot.resize()) return;

@@ -72,6 +72,12 @@ export function percent(share) {
   return `${Math.round(share * 100)}\u00a0%`;
 }
 
+/** How long ago something was, in few figures: it is read as it changes. */
+export function ago(value) {
+  if (value < 60) return `${value.toFixed(value < 10 ? 1 : 0)}\u00a0s\u00a0ago`;
+  return `${(value / 60).toFixed(value < 600 ? 1 : 0)}\u00a0min\u00a0ago`;
+}
+
 function figures(value) {
   return String(Number(value.toPrecision(3)));
 }

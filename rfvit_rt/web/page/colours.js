@@ -5,6 +5,8 @@
 const OKABE_ITO = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2"];
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [12, 4], [4, 2], [2, 6]];
 
+const CELL = 2; // pixels, in legend and strip; on the waterfall a cell is one of the model's
+const GROUND = "#22272e"; // dark, or one would not see the pattern of the lighter colours
 const PERIOD = 6; // cells
 const WEAK = 0.55; // opacity of a hatching's gaps
 const HATCHES = [
@@ -23,6 +25,25 @@ export function hatchAlpha(hatch, row, column) {
   return hatch(row, column) ? 1 : WEAK;
 }
 
+/** Fill a rectangle, left, top, width and height, with a label's colour and hatching, as in the legend. */
+export function fillHatched(context, look, place) {
+  const [left, top, width, height] = place.map(Math.round); // or seams would show between the cells
+  context.save();
+  context.beginPath();
+  context.rect(left, top, width, height);
+  context.clip();
+  context.fillStyle = GROUND;
+  context.fillRect(left, top, width, height);
+  context.fillStyle = look.colour;
+  for (let row = 0; row * CELL < height; row += 1) {
+    for (let column = 0; column * CELL < width; column += 1) {
+      context.globalAlpha = hatchAlpha(look.hatch, row, column);
+      context.fillRect(left + column * CELL, top + row * CELL, CELL, CELL);
+    }
+  }
+  context.restore();
+}
+
 /**
  * Give every label but the first, which is background, its looks.
  *
@@ -34,7 +55,12 @@ export function looksOf(labels, colours) {
   const looks = labels.slice(1).map((label, number) => {
     const own = colours.get(label) ?? "";
     const colour = /^#[0-9a-f]{6}$/i.test(own) ? own : OKABE_ITO[number % OKABE_ITO.length];
-    return [label, { colour, dash: DASHES[number % DASHES.length], hatch: HATCHES[number % HATCHES.length] }];
+    // Where colours begin again, patterns are coarser and go with other colours: no two of 14 labels look alike.
+    const round = Math.floor(number / OKABE_ITO.length);
+    const dash = DASHES[(number + round) % DASHES.length];
+    const fine = HATCHES[(number + round) % HATCHES.length];
+    const hatch = round % 2 ? (row, column) => fine(row >> 1, column >> 1) : fine;
+    return [label, { colour, dash, hatch }];
   });
   return new Map(looks);
 }

@@ -58,7 +58,7 @@ export class Editor {
     this.complain("");
     for (const field of this.fields) field.disabled = !canCorrect && field.name !== "cancel";
     this.fields.delete.hidden = isNew;
-    this.form.querySelector("[type=submit]").textContent = isNew ? "Save box" : "Save correction";
+    this.form.querySelector("[type=submit]").textContent = isNew ? "Keep box" : "Keep correction";
     this.to.onChange();
   }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Legend, emissions, and how the stream is doing. Names come from outside: they are only ever set as text.
 
-import { bandwidth, percent, seconds } from "./axes.js";
-import { UNLABELLED, hatchAlpha } from "./colours.js";
-import { drawSwatch } from "./plot.js";
+import { ago, bandwidth, percent, seconds } from "./axes.js";
+import { UNLABELLED, fillHatched } from "./colours.js";
 
 const MOST_EMISSIONS = 100; // rows of the table
 
@@ -19,7 +18,7 @@ function swatch(look) {
   const canvas = element("canvas", "", "swatch");
   [canvas.width, canvas.height] = [30, 16];
   canvas.setAttribute("aria-hidden", "true");
-  drawSwatch(canvas, look, hatchAlpha);
+  fillHatched(canvas.getContext("2d"), look, [0, 0, canvas.width, canvas.height]);
   return canvas;
 }
 
@@ -54,7 +53,8 @@ export function fillShares(list, looks, shares) {
   [...looks.keys()].forEach((label, number) => {
     const place = list.children[number]?.querySelector(".share");
     const share = shares?.get(label);
-    if (place) place.textContent = share === undefined ? "" : percent(share);
+    const text = share === undefined ? "" : percent(share);
+    if (place && place.textContent !== text) place.textContent = text;
   });
 }
 
@@ -64,12 +64,14 @@ export function fillEmissions(section, emissions, looks, now) {
   const rows = order.slice(0, MOST_EMISSIONS).map((emission) => {
     const [low, high] = [emission.freq_lower_edge, emission.freq_upper_edge];
     const label = cell("", `${percent(emission.confidence)} sure`);
-    label.prepend(swatch(looks.get(emission.label) ?? UNLABELLED), element("span", emission.label, "name"));
+    const name = element("span", emission.label, "name");
+    name.title = emission.label;
+    label.prepend(swatch(looks.get(emission.label) ?? UNLABELLED), name);
     const band = cell(`${(low / 1e6).toFixed(2)}–${(high / 1e6).toFixed(2)}`, bandwidth(high - low));
     const bursts = emission.burst_count === 1 ? "1 burst" : `${emission.burst_count} bursts`;
-    const ago = emission.is_current ? "now" : `${seconds(Math.max(0, now - emission.last_seen))}\u00a0ago`;
+    const seen = emission.is_current ? "now" : ago(Math.max(0, now - emission.last_seen));
     const row = element("tr", "", emission.is_current ? "" : "past");
-    row.append(label, band, cell(percent(emission.duty_cycle), bursts), cell(ago));
+    row.append(label, band, cell(percent(emission.duty_cycle), bursts), cell(seen));
     return row;
   });
   section.querySelector("tbody").replaceChildren(...rows);
@@ -98,13 +100,12 @@ const CAUSES = {
  *
  * @param {HTMLElement} list - a dl
  * @param {object} hello
- * @param {object|null} status
+ * @param {object} status
  * @param {string} drawing - how this page is doing
  */
 export function fillHealth(list, hello, status, drawing) {
-  const facts = [];
-  if (status) facts.push(...streamFacts(hello, status));
-  facts.push(["Model", hello.model], ["Engine", hello.engine], ["This page", drawing]);
+  const facts = streamFacts(hello, status);
+  facts.push(["Model", hello.model], ["Engine", hello.engine], ["This page", drawing || "has drawn little so far"]);
   const parts = facts.flatMap(([name, value, isBad]) => {
     const description = element("dd", value, isBad ? "bad" : "");
     return [element("dt", name), description];

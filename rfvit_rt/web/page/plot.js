@@ -3,7 +3,6 @@
 
 import { Frame, seconds, ticks } from "./axes.js";
 import { drawBoxes } from "./boxes.js";
-import { UNLABELLED } from "./colours.js";
 
 const FONT = "12px system-ui, sans-serif";
 const NARROW = 500; // pixels
@@ -205,21 +204,6 @@ export class Plot {
     context.textBaseline = "middle";
     context.fillText(text, this.width / 2, this.height / 2);
   }
-}
-
-/** A label's swatch for the legend: colour, hatching and dashes as the plot has them. */
-export function drawSwatch(element, look = UNLABELLED, hatchAlpha) {
-  const context = element.getContext("2d");
-  const cell = 2;
-  context.clearRect(0, 0, element.width, element.height);
-  context.fillStyle = look.colour;
-  for (let row = 0; row * cell < element.height; row += 1) {
-    for (let column = 0; column * cell < element.width; column += 1) {
-      context.globalAlpha = hatchAlpha(look.hatch, row, column);
-      context.fillRect(column * cell, row * cell, cell, cell);
-    }
-  }
-  context.globalAlpha = 1;
 }
 
 function line(context, fromX, fromY, toX, toY) {

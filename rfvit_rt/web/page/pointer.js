@@ -20,7 +20,9 @@ export class Pointer {
     element.addEventListener("pointermove", (event) => this.move(event));
     element.addEventListener("pointerup", (event) => this.release(event));
     element.addEventListener("pointercancel", () => this.cancel());
-    element.addEventListener("pointerleave", () => this.to.onLeave());
+    element.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse") this.to.onLeave(); // a finger leaves its mark
+    });
     element.addEventListener("wheel", (event) => this.turn(event), { passive: false });
   }
 

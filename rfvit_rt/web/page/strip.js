@@ -2,9 +2,11 @@
 // The strip beside the waterfall, on the same time axis: occupancy of the band by label, or what a person did.
 
 import { percent } from "./axes.js";
-import { UNLABELLED } from "./colours.js";
+import { UNLABELLED, fillHatched } from "./colours.js";
 
 const MOST_POINTS = 8192;
+const BAR = 12; // pixels
+const LINE = 15;
 const STEP = 4; // pixels that one mean stands for
 const BREAK = 0.25; // s without a point, beyond which the line is interrupted
 
@@ -115,21 +117,25 @@ export class Strip {
   }
 
   drawActivities(context, frame, place, { looks, hidden, theme }) {
-    context.font = "600 12px system-ui, sans-serif";
-    context.textBaseline = "middle";
-    context.textAlign = "left";
+    const room = place.width - BAR - 8;
     for (const interval of this.intervals) {
       if (interval.time_end <= frame.timeStart || interval.time_start >= frame.timeEnd) continue;
       if (hidden.has(interval.label)) continue;
-      const top = frame.y(interval.time_end);
-      const height = Math.max(2, frame.y(interval.time_start) - top);
-      context.fillStyle = (looks.get(interval.label) ?? UNLABELLED).colour;
-      context.fillRect(place.left, top, 10, height - 1);
-      if (height < 14) continue;
-      // In the middle of what can be seen of it.
-      const middle = (Math.max(frame.top, top) + Math.min(frame.bottom, top + height)) / 2;
+      // What can be seen of it.
+      const top = Math.max(frame.top, frame.y(interval.time_end));
+      const bottom = Math.min(frame.bottom, frame.y(interval.time_start));
+      const height = Math.max(2, bottom - top - 1);
+      fillHatched(context, looks.get(interval.label) ?? UNLABELLED, [place.left, top, BAR, height]);
+      if (height < LINE) continue;
+      context.font = "600 12px system-ui, sans-serif";
+      context.textBaseline = "middle";
+      context.textAlign = "left";
       context.fillStyle = theme.text;
-      context.fillText(`${interval.label} ${percent(interval.confidence)}`, place.left + 15, middle);
+      const lines = [interval.label, percent(interval.confidence)].slice(0, Math.floor(height / LINE));
+      lines.forEach((line, number) => {
+        const y = (top + bottom) / 2 + (number - (lines.length - 1) / 2) * LINE;
+        context.fillText(line, place.left + BAR + 5, y, room);
+      });
     }
     this.scale = "";
   }

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real browser on the page of a real run, and what can be seen there."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from rfvit_rt.errors import WireError
+from rfvit_rt.web.protocol import Tile, decode_tile
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, WebSocket
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+RECORDING = REPOSITORY / "flowgraphs" / "recordings" / "lte_nr_20MHz.sigmf-meta"
+RFVIT = [sys.executable, "-c", "from rfvit_rt.cli import main; main()"]
+PATIENCE = 60  # seconds until a test gives up what it waits for
+LAPTOP = {"width": 1280, "height": 720}
+PHONE = {"width": 390, "height": 844}
+
+# Debian's; Playwright would have its own downloaded.
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+# Also what a policy stops without a word on the console.
+WATCH_POLICY = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+def find_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+# ---- the run ----
+
+Value = TypeVar("Value", float, NDArray[np.float64])
+
+
+@dataclass
+class Run:
+    """A run in a process of its own, and where its page is."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """As Ctrl-C does; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(log: Path, *arguments: str | Path, address: str = "127.0.0.1:0") -> Iterator[Run]:
+    """Run ``rfvit`` with a page until the end of the block."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*RFVIT, *map(str, arguments), "--web-address", address], stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        yield Run(process, _url(process, log), log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _url(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        text = log.read_text(errors="replace")
+        if found := re.search(r"^Page: (\S+)$", text, re.MULTILINE):
+            return found[1]
+        assert process.poll() is None, text
+        time.sleep(0.05)
+    raise AssertionError(f"no page after {PATIENCE} s: {text}")
+
+
+# ---- the page ----
+
+
+@dataclass
+class Window:
+    """A page that is open, what came over its WebSockets, and what it complained of."""
+
+    page: Page
+    host: str
+    tiles: list[Tile] = field(default_factory=list)
+    messages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    may_lose_connection: bool = False
+
+    def note(self, problem: str) -> None:
+        if not (self.may_lose_connection and "WebSocket connection to" in problem):
+            self.problems.append(problem)
+
+    def watch(self) -> None:
+        self.page.add_init_script(WATCH_POLICY)
+        self.page.on("console", lambda said: self.note(said.text) if said.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.note(f"{error.name}: {error.message}\n{error.stack}"))
+        self.page.on("request", lambda request: self._check_host(request.url))
+        self.page.on("websocket", self._listen)
+
+    def _check_host(self, url: str) -> None:
+        if urlsplit(url).netloc != self.host and not url.startswith("data:"):
+            self.note(f"request to another host: {url}")
+
+    def _listen(self, socket: WebSocket) -> None:
+        self._check_host(socket.url)
+        socket.on("framereceived", self._take)
+
+    def _take(self, payload: str | bytes) -> None:
+        if isinstance(payload, str):
+            message = json.loads(payload)
+            self.messages.setdefault(message["type"], []).append(message)
+            return
+        try:
+            tile = decode_tile(payload)
+        except WireError as error:
+            self.note(str(error))
+            return
+        if not len(tile.power):  # what begins here comes anew
+            self.tiles = [known for known in self.tiles if known.time_start < tile.time_start]
+        else:
+            self.tiles.append(tile)
+
+    @property
+    def hello(self) -> dict[str, Any]:
+        return self.messages["hello"][-1]
+
+    def decibels(self, power: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What cells of tiles stand for."""
+        least, most = self.hello["db_min"], self.hello["db_max"]
+        return np.asarray(least + power / 255.0 * (most - least))
+
+    # ---- what is to be seen ----
+
+    def wait(self, condition: str, argument: object = None) -> None:
+        """Wait until a JavaScript condition holds."""
+        self.page.wait_for_function(condition, arg=argument, timeout=1000 * PATIENCE)
+
+    def wait_for_text(self, selector: str, text: str) -> None:
+        self.wait("([at, text]) => document.querySelector(at)?.innerText.includes(text)", [selector, text])
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text().replace("\u00a0", " ")
+
+    def settle(self) -> None:
+        """Wait until what was asked for is drawn."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def picture(self) -> NDArray[np.float64]:
+        """The canvas as it is to be seen, (y, x, red green blue), 0 to 1, without the cursor."""
+        self.page.mouse.move(2, 2)
+        self.settle()
+        shot = self.page.locator("#plot").screenshot(animations="disabled")
+        return np.asarray(imread(io.BytesIO(shot)), np.float64)[:, :, :3]
+
+    def point(self, x: float, y: float) -> str:
+        """Point at a place of the canvas, and say what is to be read there."""
+        self.page.locator("#plot").hover(position={"x": x, "y": y})
+        self.settle()
+        return self.text("#readout")
+
+    def axes(self) -> Axes:
+        """Where time and frequency are, by what is to be read at two places."""
+        box = self.page.locator("#plot").bounding_box()
+        assert box is not None
+        near, far = (80.0, 40.0), (box["width"] - 160.0, box["height"] - 60.0)
+        (f0, t0), (f1, t1) = (_place(self.point(*at)) for at in (near, far))
+        return Axes(near[0], f0, (f1 - f0) / (far[0] - near[0]), near[1], t0, (t1 - t0) / (far[1] - near[1]))
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Frequency in MHz (or subcarrier) at an x and its change per pixel, and time in s at an y and its change."""
+
+    left: float
+    frequency: float
+    per_x: float
+    top: float
+    time: float
+    per_y: float
+
+    def x(self, frequency: Value) -> Value:
+        return self.left + (frequency - self.frequency) / self.per_x
+
+    def y(self, time: Value) -> Value:
+        return self.top + (time - self.time) / self.per_y
+
+
+def _place(readout: str) -> tuple[float, float]:
+    found = re.match(r"(?:subcarrier )?([-+]?[\d.]+)[^·]* · (-?[\d.]+) s", readout)
+    assert found, readout
+    return float(found[1]), float(found[2])
+
+
+@contextmanager
+def window(browser: Browser, url: str, size: dict[str, int] | None = None, **options: Any) -> Iterator[Window]:
+    """Open the page; nothing may go wrong there."""
+    context = browser.new_context(viewport=size or LAPTOP, **options)  # type: ignore[arg-type]
+    try:
+        page = context.new_page()
+        opened = Window(page, urlsplit(url).netloc)
+        opened.watch()
+        page.goto(url)
+        yield opened
+        assert opened.problems == []
+    finally:
+        context.close()
+
+
+def colourfulness(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much red exceeds blue: above 0 in LTE's orange, below in NR's blue, about 0 in all grey."""
+    return picture[..., 0] - picture[..., 2]

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A browser for the tests of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .browser import FLAGS, find_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+# One for each file, not one for all: as long as it is there, this thread has a running event loop, which other tests
+# that use asyncio do not bear.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window; skips, and says how to install it, where there is none."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("the page is tested in Chromium, which is not here: sudo apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, headless=True, args=list(FLAGS))
+        yield chromium
+        chromium.close()
