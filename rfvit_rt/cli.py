@@ -430,6 +430,58 @@ def models() -> None:
 
 
 @app.command()
+def bench(
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds of stream without a loss that the final rate has to hold for.")
+    ] = 20.0,
+    rates: Annotated[
+        str | None,
+        typer.Option(help="Sample rates to try, in Hz, such as 10e6,20e6,40e6. Default: search for the highest."),
+    ] = None,
+    model: Model = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Measure this engine alone, and take it for the whole way. Default: all; openvino."),
+    ] = None,
+    precision: Precision = None,
+    threads: Threads = None,
+    overlap: Overlap = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Draw sample age against sample rate.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure what this machine sustains; takes two to four minutes, with nothing else running.
+
+    **Engines:** windows a second of every engine that starts here, in each precision, one and eight windows at a time.
+
+    **Stages:** receive, spectrogram, inference, decode and sinks, one after the other.
+
+    **The whole way:** a GNU Radio flowgraph streams the example recording, at ever other sample rates, through ZeroMQ
+    to annotations. The highest rate at which no sample is lost is searched for in short trials, then held for
+    `--seconds`. Left out where there is no GNU Radio.
+
+    **One question:** rfvit bench --rates 20e6 --seconds 120
+    """
+    import json
+
+    from rfvit_rt import bench as benchmark
+    from rfvit_rt.running import Options
+
+    rate_list = benchmark.parse_rates(rates, benchmark.find_segmenter(model)) if rates else ()
+    console = _console(stderr=as_json)
+    options = Options(model, engine or "openvino", precision, threads, overlap)
+    settings = benchmark.BenchSettings(seconds=seconds, rates=rate_list)
+    found = benchmark.run_bench(options, engine, settings, console, png, overwrite)
+    if as_json:
+        typer.echo(json.dumps(benchmark.to_dict(found)))
+    else:
+        for part in benchmark.for_people(found):
+            console.print(part, soft_wrap=isinstance(part, str))
+    if png:
+        console.print(f"Picture: {png}" if found.trials else "No picture: there is nothing to draw", soft_wrap=True)
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per finding, for programs.")] = False,
 ) -> None:

@@ -126,7 +126,7 @@ def packages() -> Iterator[Finding]:
 def processor() -> Iterator[Finding]:
     """Cores that this process may use, and the features that make inference fast."""
     cores = len(os.sched_getaffinity(0))
-    facts = _cpu_facts()
+    facts = cpu_facts()
     has = [text for flag, text in SPEEDS.items() if flag in facts.get("flags", "").split()]
     detail = (
         f"{facts.get('model name', platform.machine())}, {cores} cores for this process, {', '.join(has) or 'no AVX2'}"
@@ -258,7 +258,8 @@ def kernel() -> Iterator[Finding]:
         )
 
 
-def _cpu_facts() -> dict[str, str]:
+def cpu_facts() -> dict[str, str]:
+    """What Linux says of the first processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:

@@ -171,6 +171,11 @@ class Flowgraph:
         self.close()
 
     @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return self._process.pid
+
+    @property
     def sent(self) -> bool:
         """Whether it has handed its last sample to its socket; the socket may still hold some."""
         return self._sent.is_set()

@@ -20,7 +20,7 @@ PACKAGE = REPOSITORY / "rfvit_rt"
 # Dependencies point down: a room imports itself and rooms of the layers below its own.
 LAYERS = [
     {"cli"},
-    {"live", "report"},
+    {"live", "report", "bench"},
     {"session", "sensing"},
     {"run", "doctor", "csi_replay"},
     {"pipeline", "flowgraph", "terminal", "outputs", "running"},
@@ -46,7 +46,7 @@ HOMES = {
     "serial": {"rfvit_rt/sources/csi_serial.py"},
     # OpenVINO reports its imports to its maker unless it is imported as this file does it.
     "openvino": {"rfvit_rt/engines/openvino.py"},
-    "matplotlib": {"rfvit_rt/sinks/image.py", "rfvit_rt/sinks/timeline_image.py"},
+    "matplotlib": {"rfvit_rt/bench/picture.py", "rfvit_rt/sinks/image.py", "rfvit_rt/sinks/timeline_image.py"},
     "jinja2": {"rfvit_rt/report/page.py"},
     "paho": {"rfvit_rt/sinks/mqtt.py"},
     "prometheus_client": {"rfvit_rt/sinks/prometheus.py"},
