@@ -80,10 +80,10 @@ class IQRing:
         return min(self._seconds, self._most_bytes / 8 / sample_rate)
 
     @property
-    def sample_start(self) -> int | None:
-        """Position of the oldest sample that is held; None before the first."""
+    def held(self) -> tuple[int, int] | None:
+        """Position of the oldest sample that is held, and the one past the newest; None before the first."""
         with self._lock:
-            return self._blocks[0].sample_start if self._blocks else None
+            return (self._blocks[0].sample_start, self._blocks[-1].sample_end) if self._blocks else None
 
     def add(self, block: IQBlock) -> None:
         """Take up the next block. Where the rate changes, or positions go back, all before it is let go."""

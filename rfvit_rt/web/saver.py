@@ -130,8 +130,11 @@ class Saver:
 
     def tend(self) -> None:
         """Save what is about to be let go and was corrected; to be called about once a second."""
-        begin = self._held_since
-        if self._unsaved and min(self._unsaved)[0] < begin + SECONDS_LEFT and self._saving is None:
+        if not self._unsaved or self._saving is not None:
+            return
+        held = self._held
+        age = held[1] - min(self._unsaved)[0] if held else math.inf
+        if age > self._ring.seconds_at(self._board.clock.sample_rate or 1.0) - SECONDS_LEFT:
             self._saving = asyncio.create_task(self._save_unsaved())
 
     def finish(self) -> None:
@@ -151,15 +154,16 @@ class Saver:
     # ---- corrections ----
 
     @property
-    def _held_since(self) -> float:
-        """Time of the oldest sample that is held, in s of the stream; infinite before the first."""
-        begin = self._ring.sample_start
-        return math.inf if begin is None else self._board.clock.seconds(begin, begin)[0]
+    def _held(self) -> _Span | None:
+        """What time samples are held of; None before the first."""
+        held = self._ring.held
+        return self._board.clock.seconds(*held) if held else None
 
     def _check_samples(self, *spans: _Span) -> None:
-        held_since = self._held_since
+        held = self._held
         for span in spans:
-            if span[1] <= held_since and not any(target.has(span) for target in self._targets):
+            is_held = held is not None and span[1] > held[0]
+            if not is_held and not any(target.has(span) for target in self._targets):
                 raise WireError(
                     "the samples there are no longer held, and no saved recording has them; save the last seconds "
                     "first, and correct then"

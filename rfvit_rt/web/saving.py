@@ -105,10 +105,7 @@ def save_samples(folder: Path, snapshot: Snapshot, boxes: Sequence[Box], origin:
     OutputError
         If it cannot be written.
     """
-    size = 8 * snapshot.sample_count
-    free = shutil.disk_usage(folder).free
-    if size + SPARE_BYTES > free:
-        raise OutputError(f"{folder} has {free / 1e9:.1f} GB left; {size / 1e9:.1f} GB of samples would fill it")
+    _check_room(folder, 8 * snapshot.sample_count)
     now = datetime.now(UTC)
     meta_path = _free_name(folder, f"rfvit-{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z")
     data_path = meta_path.with_suffix(DATA_SUFFIX)
@@ -178,6 +175,15 @@ class CorrectedCopy:
         shown = replace(recording, metadata={**recording.metadata, "global": fields, "annotations": annotations})
         write_annotations(shown, (), self.path, model_name=name, model_hash=digest, overwrite=True)
         return len(annotations)
+
+
+def _check_room(folder: Path, size: int) -> None:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    if size + SPARE_BYTES > free:
+        raise OutputError(f"{folder} has {free / 1e9:.1f} GB left; {size / 1e9:.1f} GB of samples would fill it")
 
 
 def _free_name(folder: Path, name: str) -> Path:

@@ -124,6 +124,8 @@ class Server:
 
     def close(self) -> None:
         """Save what was corrected and not saved, and stop serving."""
+        if not self._thread.is_alive():
+            return
         asyncio.run_coroutine_threadsafe(self._part(), self._loop).result()
         self._uvicorn.should_exit = True
         self._thread.join(STOP_SECONDS)
@@ -159,6 +161,8 @@ class Server:
             await asyncio.sleep(1.0)
 
     async def _part(self) -> None:
+        if not self._board.ended:
+            self._board.end("the run broke off")
         if self._saver is not None:
             await self._saver.close()
         if self._board.clients:
@@ -277,6 +281,7 @@ def _listen(address: Address) -> socket.socket:
     except OSError as error:
         listening.close()
         raise OutputError(
-            f"cannot serve the page at {where}: {error.strerror}; choose another port, or an address of this machine"
+            f"cannot serve the page at {where}: {error.strerror}; give another port, or an address of this machine, "
+            "with --web-address"
         ) from error
     return listening

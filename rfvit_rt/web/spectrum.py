@@ -49,9 +49,13 @@ class SpectrumView:
 
     def add_mask(self, mask: Mask) -> None:
         """Take up a stretch of labels."""
-        if mask.step_count:
-            self._server.post(lambda: self._place(mask.sample_start, mask.sample_end, mask))
-            self._server.post(lambda: self._show(mask), may_drop=True)
+        if not mask.step_count:
+            return
+        # Where the stream is has to be known even of what is not shown; it holds on to no pixels.
+        start, end, rate = mask.sample_start, mask.sample_end, mask.sample_rate
+        n_bins, frequency = mask.probabilities.shape[1], mask.frequency
+        self._server.post(lambda: self._place(start, end, rate, n_bins, frequency))
+        self._server.post(lambda: self._show(mask), may_drop=True)
 
     def write(self, result: Result) -> None:
         """Take up a result."""
@@ -62,9 +66,11 @@ class SpectrumView:
 
     # ---- in the server's thread ----
 
-    def _place(self, sample_start: int, sample_end: int, mask: Mask) -> None:
-        self._board.clock.note(sample_start, sample_end, mask.sample_rate)
-        self._board.describe_columns(mask.probabilities.shape[1], mask.frequency)
+    def _place(
+        self, sample_start: int, sample_end: int, sample_rate: float, n_bins: int, frequency: float | None
+    ) -> None:
+        self._board.clock.note(sample_start, sample_end, sample_rate)
+        self._board.describe_columns(n_bins, frequency)
 
     def _show(self, mask: Mask) -> None:
         tile = self._cells.tile(mask, self._board.clock)

@@ -19,10 +19,10 @@ def block(start: int, count: int = 100, rate: float = RATE, radio_lost: int = 0)
 def test_the_newest_samples() -> None:
     ring = IQRing(seconds=1.0)
     assert ring.last(1.0) is None
-    assert ring.sample_start is None
+    assert ring.held is None
     for start in range(0, 5000, 100):
         ring.add(block(start))
-    assert ring.sample_start == 4000
+    assert ring.held == (4000, 5000)
     snapshot = ring.last(0.25)
     assert snapshot is not None
     assert (snapshot.sample_start, snapshot.sample_end, snapshot.sample_count) == (4750, 5000, 250)
