@@ -430,6 +430,48 @@ def models() -> None:
 
 
 @app.command()
+def build(
+    model: Annotated[
+        str | None, typer.Argument(help="A model's name or .onnx file. Default: the model that 'rfvit segment' takes.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="What the plan computes in: fp16, bf16 or fp32.")] = "fp16",
+    batch: Annotated[
+        str,
+        typer.Option(
+            help="Batch sizes to prepare for; the plan takes any from the smallest to the largest, and is fastest at "
+            "the middle one."
+        ),
+    ] = "1,8,32",
+    device: Annotated[str | None, typer.Option(help="The GPU, such as cuda:1. Default: the first.")] = None,
+    iq_in: Annotated[
+        float | None,
+        typer.Option(help="Also build the plan that takes raw IQ at this sample rate, for --front-end gpu."),
+    ] = None,
+    item_type: Annotated[
+        str, typer.Option(help="Samples which that plan takes: cf32_le, as --front-end gpu has them, or ci16_le.")
+    ] = "cf32_le",
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="Let later releases and the lean runtime run it; it may be slower."),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build even where the plan is up to date.")] = False,
+) -> None:
+    """Build a model's TensorRT plan on this machine's GPU, for --engine tensorrt; it takes minutes.
+
+    Plans are kept in ~/.cache/rfvit/plans, or where RFVIT_PLANS says. One that another model file, GPU, release of
+    TensorRT or set of batch sizes has made stale is replaced, never run.
+
+    **The usual one:** rfvit build
+
+    **For raw IQ:** rfvit build lte-nr-tiny --precision fp16 --iq-in 61.44e6
+    """
+    from rfvit_rt import build as building
+
+    options = building.BuildOptions(model, precision, batch, device, iq_in, item_type, version_compatible, force)
+    building.build(options, _console())
+
+
+@app.command()
 def bench(
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Seconds of stream without a loss that the final rate has to hold for.")

@@ -22,7 +22,7 @@ LAYERS = [
     {"cli"},
     {"live", "report", "bench"},
     {"session", "sensing"},
-    {"run", "doctor", "csi_replay"},
+    {"run", "doctor", "csi_replay", "build"},
     {"pipeline", "flowgraph", "terminal", "outputs", "running"},
     {"web"},
     {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
@@ -42,6 +42,7 @@ HOMES = {
         "rfvit_rt/engines/torch_passes.py",
     },
     "tensorrt": {"rfvit_rt/engines/tensorrt.py"},
+    "tensorrt_lean": {"rfvit_rt/engines/tensorrt.py"},
     "pycuda": {"rfvit_rt/engines/tensorrt.py"},
     "serial": {"rfvit_rt/sources/csi_serial.py"},
     # OpenVINO reports its imports to its maker unless it is imported as this file does it.
@@ -59,7 +60,7 @@ HOMES = {
     "gr_blocks": set(),
     "flowgraphs": set(),
 }
-OPTIONAL = {"torch", "tensorrt", "pycuda"}
+OPTIONAL = {"torch", "tensorrt", "tensorrt_lean", "pycuda"}
 NEW_IN_3_11 = {
     "tomllib",
     "Self",

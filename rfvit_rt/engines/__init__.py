@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -123,7 +123,11 @@ class _Entry:
 _ENGINES = {
     "openvino": _Entry("rfvit_rt.engines.openvino", "OpenVINOEngine", "pip install -e . in the repository"),
     "pytorch": _Entry("rfvit_rt.engines.pytorch", "PyTorchEngine", "pip install -e '.[train]' in the repository"),
-    "tensorrt": _Entry("rfvit_rt.engines.tensorrt", "TensorRTEngine", "pip install -e '.[tensorrt]' in the repository"),
+    "tensorrt": _Entry(
+        "rfvit_rt.engines.tensorrt",
+        "TensorRTEngine",
+        "an NVIDIA GPU with its driver, and pip install -e '.[tensorrt]' in the repository",
+    ),
 }
 _ALIASES = {"torch": "pytorch"}
 
@@ -170,16 +174,8 @@ def load_engine(
     >>> with load_engine(default_model()) as engine:  # doctest: +SKIP
     ...     probabilities = engine.infer(pictures, bin_widths)
     """
-    name = _ALIASES.get(name, name)
-    if name not in _ENGINES:
-        raise EngineError(f"there is no engine '{name}'; choose one of {', '.join(_ENGINES)}")
-    entry = _ENGINES[name]
-    try:
-        engine_class = getattr(import_module(entry.module), entry.class_name)
-    except ImportError as error:
-        raise EngineError(
-            f"the {name} engine cannot be loaded ({error}); install what it needs: {entry.install}"
-        ) from error
+    module = import_engine(name)
+    engine_class = getattr(module, _ENGINES[_ALIASES.get(name, name)].class_name)
     engine: Engine = engine_class(model, precision=precision, threads=threads, device=device)
     try:
         prove(engine, model)
@@ -187,6 +183,24 @@ def load_engine(
         engine.close()
         raise
     return engine
+
+
+def import_engine(name: str) -> ModuleType:
+    """Import the module of an engine, and with it the runtime that it is for.
+
+    Raises
+    ------
+    EngineError
+        If there is no such engine, or its runtime is not installed or finds no driver.
+    """
+    name = _ALIASES.get(name, name)
+    if name not in _ENGINES:
+        raise EngineError(f"there is no engine '{name}'; choose one of {', '.join(_ENGINES)}")
+    entry = _ENGINES[name]
+    try:
+        return import_module(entry.module)
+    except ImportError as error:
+        raise EngineError(f"the {name} engine cannot be loaded ({error}); it needs {entry.install}") from error
 
 
 def prove(engine: Engine, model: ModelFile) -> float:
@@ -218,7 +232,7 @@ def prove(engine: Engine, model: ModelFile) -> float:
     return deviation
 
 
-def prove_iq(engine: Engine, spec: SpectrogramSpec, sample_rate: float) -> float:
+def prove_iq(engine: Engine, spec: SpectrogramSpec, sample_rate: float, item_type: str = "cf32_le") -> float:
     """Have an engine make a picture of IQ itself, and hold it and its labels to what the processor makes of it.
 
     Parameters
@@ -228,6 +242,8 @@ def prove_iq(engine: Engine, spec: SpectrogramSpec, sample_rate: float) -> float
     spec : SpectrogramSpec
     sample_rate : float
         In Hz.
+    item_type : str
+        Of the samples that it is given: ``cf32_le`` or ``ci16_le``.
 
     Returns
     -------
@@ -239,12 +255,15 @@ def prove_iq(engine: Engine, spec: SpectrogramSpec, sample_rate: float) -> float
     ModelError
         If picture or labels deviate by more than its precision explains.
     """
-    samples = _trial_iq(spec, sample_rate)
+    given = samples = _trial_iq(spec, sample_rate)
+    if item_type == "ci16_le":
+        given = np.round(samples.view(np.float32).reshape(-1, 2) * 2000).astype(np.int16)
+        samples = (given.astype(np.float32) / 2**15).view(np.complex64)[:, 0]
     expected = spectrogram(samples, sample_rate, spec)
     cut = tiles(expected, spec)
     widths = np.full(len(cut), bin_width_feature(sample_rate, spec), np.float32)
     labelled = join_tiles(engine.infer(cut, widths), expected.shape[1], spec)
-    (picture,), (probabilities,) = engine.infer_iq(samples[None], sample_rate)
+    (picture,), (probabilities,) = engine.infer_iq(given[None], sample_rate)
     level = float(np.max(np.abs(picture - expected))) * spec.db_scale
     deviation = float(np.max(np.abs(block_means(probabilities) - block_means(labelled))))
     if not (level <= PICTURE_TOLERANCE_DB and deviation <= engine.golden_tolerance):  # also where they are no numbers

@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".plan"
 MAX_BATCH = 4096
 _MAX_RECORD = 1 << 16  # bytes; a record has some 500
+_OTHER_FOLDER = "make it writable, or name another folder in RFVIT_PLANS"
 
 
 class BuildProgress(Protocol):
@@ -196,10 +197,20 @@ def read_timings(path: Path) -> bytes:
         raise EngineError(f"cannot read the timing cache {path}: {error.strerror}") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder for plans, this user's alone, where it is missing; raises :class:`EngineError` if none can be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"cannot make the folder {folder}: {error.strerror}; {_OTHER_FOLDER}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise EngineError(f"cannot write to the folder {folder}; {_OTHER_FOLDER}")
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file in one step, readable by this user alone; raises :class:`EngineError` where that fails."""
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -211,9 +222,7 @@ def write_file(path: Path, data: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise EngineError(
-            f"cannot write {path}: {error.strerror}; make the folder writable, or name another with --output"
-        ) from error
+        raise EngineError(f"cannot write {path}: {error.strerror}; {_OTHER_FOLDER}") from error
 
 
 def parse_batches(text: str) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +42,8 @@ DEFAULT_BATCHES = (1, 8, 32)
 # The golden output is stored as float16 (rounding up to 2.5e-4). f16 keeps 11 bits of every factor, bf16 keeps 8.
 _GOLDEN_TOLERANCE = {"f32": 2e-3, "f16": 1e-2, "bf16": 5e-2}
 _SLOTS = 2  # one computes while the other's copies are under way
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the stream that torch uses by default and ours do not wait for each other
+_LEAN = not hasattr(trt, "Builder")
 _MAX_MESSAGES = 20
 
 
@@ -93,15 +95,14 @@ class TensorRTEngine(Engine):
             raise EngineError("the tensorrt engine uses no processor threads; leave --threads out")
         self._runner: PlanRunner | None = None
         self._iq_runners: dict[tuple[float, str], PlanRunner] = {}
-        self._model, self._ordinal = model, _ordinal(device)
-        ordinal = self._ordinal
-        key, plan = find_plan(model, precision, ordinal)
+        self._model, self._gpu = model, gpu_number(device)
+        key, plan = find_plan(model, precision, self._gpu)
         spec = model.contract.spec
         self.takes_iq = isinstance(spec, SpectrogramSpec)
         self.precision = key.precision
         self.golden_tolerance = _GOLDEN_TOLERANCE[key.precision]
         self.input_shape = (spec.n_steps, spec.n_bins)
-        self._runner = PlanRunner(plan, key, ordinal)
+        self._runner = PlanRunner(plan, key, self._gpu)
         try:
             self._runner.check([self.input_shape, ()], [model.contract.output_shape], str(model.path))
             self._runner.keep_equal_sizes(model.contract.golden.inputs(spec))
@@ -115,7 +116,7 @@ class TensorRTEngine(Engine):
         if self._runner is None:
             raise EngineError("the tensorrt engine is closed; load it again")
         (probabilities,) = self._runner.run(pictures, bin_widths)
-        return probabilities
+        return probabilities.astype(np.float32, copy=False)
 
     def infer_iq(self, iq: NDArray[np.generic], sample_rate: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Label full windows of IQ; see :meth:`rfvit_rt.engines.Engine.infer_iq`. The plan of the rate must be there.
@@ -126,7 +127,9 @@ class TensorRTEngine(Engine):
             If no plan was built for the rate and the type of the samples.
         """
         results = self._run_iq(iq, sample_rate)
-        return results["pictures"], results["probabilities"]
+        return results["pictures"].astype(np.float32, copy=False), results["probabilities"].astype(
+            np.float32, copy=False
+        )
 
     def mask_iq(self, iq: NDArray[np.generic], sample_rate: float) -> NDArray[np.uint8]:
         """Most probable classes in full windows of IQ; see :meth:`rfvit_rt.engines.Engine.mask_iq`."""
@@ -140,25 +143,32 @@ class TensorRTEngine(Engine):
             self._runner = None
             self._iq_runners.clear()
 
-    def _run_iq(self, iq: NDArray[np.generic], sample_rate: float) -> dict[str, NDArray[np.float32]]:
+    def _run_iq(self, iq: NDArray[np.generic], sample_rate: float) -> dict[str, NDArray[np.generic]]:
         if self._runner is None:
             raise EngineError("the tensorrt engine is closed; load it again")
         values = iq_words(iq)
         item_type = "ci16_le" if values.dtype == np.int32 else "cf32_le"
         if (sample_rate, item_type) not in self._iq_runners:
-            source = IQModel.of(self._model, sample_rate, item_type)
-            key, plan = find_plan(source, self.precision, self._ordinal)
-            runner = PlanRunner(plan, key, self._ordinal)
-            self._iq_runners[sample_rate, item_type] = runner
-            n_steps, classes = self.input_shape[0], len(self._model.contract.labels)
-            picture = (n_steps, self._model.contract.spectrogram.n_fft(sample_rate))
-            runner.check([values.shape[1:]], [picture, (*picture, classes), picture], source.contract.name)
-            runner.keep_equal_sizes((values[:1],))
+            self._iq_runners[sample_rate, item_type] = self._load_iq(values, sample_rate, item_type)
         runner = self._iq_runners[sample_rate, item_type]
         return dict(zip(runner.output_names, runner.run(values), strict=True))
 
+    def _load_iq(self, values: NDArray[np.generic], sample_rate: float, item_type: str) -> PlanRunner:
+        source = IQModel.of(self._model, sample_rate, item_type)
+        key, plan = find_plan(source, self.precision, self._gpu)
+        n_steps, classes = self.input_shape[0], len(self._model.contract.labels)
+        picture = (n_steps, self._model.contract.spectrogram.n_fft(sample_rate))
+        runner = PlanRunner(plan, key, self._gpu)
+        try:
+            runner.check([values.shape[1:]], [picture, (*picture, classes), picture], source.contract.name)
+            runner.keep_equal_sizes((values[:1],))
+        except BaseException:
+            runner.close()
+            raise
+        return runner
 
-def find_plan(model: ModelFile, precision: str | None, ordinal: int) -> tuple[PlanKey, bytes]:
+
+def find_plan(model: ModelFile, precision: str | None, gpu: int) -> tuple[PlanKey, bytes]:
     """Read the plan of a model for a GPU, in a precision or the fastest that there is one for.
 
     Raises
@@ -167,30 +177,36 @@ def find_plan(model: ModelFile, precision: str | None, ordinal: int) -> tuple[Pl
         If there is none that may be run here; the message says why, and how to build one.
     """
     wanted = [precision_name(precision)] if precision else list(PRECISIONS)
-    command = f"build it here with 'rfvit build {model.path} --precision {wanted[0]}'"
-    if isinstance(model, IQModel):
-        command = f"{command[:-1]} --iq-in {model.sample_rate:g} --item-type {model.item_type}'"
     for name in wanted:
-        here = plan_key(model, name, DEFAULT_BATCHES, ordinal=ordinal)
+        here = plan_key(model, name, DEFAULT_BATCHES, gpu=gpu, portable=_LEAN)
         path = plan_path(plan_folder(), model.contract.name, name, here.gpu)
         if not path.exists():
             continue
         try:
             stored = read_plan(path)
         except EngineError as error:
-            raise EngineError(f"{error}; {command}") from error
-        asked = PlanKey(**{**vars(here), "batches": stored.key.batches})  # whichever it was built for
+            raise EngineError(f"{error}; {_command(model, name)}") from error
+        asked = replace(here, batches=stored.key.batches)  # whichever it was built for
         if reason := stored.key.obstacle(asked):
-            raise EngineError(f"the plan {path} cannot be run here: {reason}; {command}")
+            raise EngineError(f"the plan {path} cannot be run here: {reason}; {_command(model, name)}")
         return stored.key, stored.plan
-    raise EngineError(f"there is no TensorRT plan of {model.contract.name} in {plan_folder()}; {command}")
+    raise EngineError(
+        f"there is no TensorRT plan of {model.contract.name} for this GPU in {plan_folder()}; "
+        f"{_command(model, wanted[0])}"
+    )
+
+
+def _command(model: ModelFile, precision: str) -> str:
+    """What to do where a plan is missing or stale."""
+    iq = f" --iq-in {model.sample_rate:g} --item-type {model.item_type}" if isinstance(model, IQModel) else ""
+    return f"build it here with 'rfvit build {model.path} --precision {precision}{iq}'"
 
 
 def plan_key(
-    model: ModelFile, precision: str, batches: tuple[int, ...], *, ordinal: int = 0, portable: bool = False
+    model: ModelFile, precision: str, batches: tuple[int, ...], *, gpu: int = 0, portable: bool = False
 ) -> PlanKey:
     """What a plan that is built here and now depends on."""
-    device = _device(ordinal)
+    device = _device(gpu)
     capability = ".".join(map(str, device.compute_capability()))
     return PlanKey(model.sha256, trt.__version__, device.name(), capability, precision, batches, portable)
 
@@ -224,7 +240,7 @@ def build_plan(
     ModelError
         If TensorRT cannot make a network of the model.
     """
-    if not hasattr(trt, "Builder"):
+    if _LEAN:
         raise EngineError(
             "the lean runtime of TensorRT builds no plans; pip install -e '.[tensorrt]' in the repository, or build "
             "with --version-compatible elsewhere and point RFVIT_PLANS at the folder"
@@ -233,8 +249,8 @@ def build_plan(
     graph = in_precision(data, key.precision)
     messages = _Messages()
     monitor = _Monitor(progress)
-    with _current(_primary_context(_ordinal(device))):
-        builder = _made(trt.Builder(messages), "start its builder", messages)
+    with _current(_primary_context(gpu_number(device))):
+        builder = _started(trt.Builder(messages), "start its builder", messages)
         network = builder.create_network(_network_flags())
         _parse(graph, network, messages, model.path)
         config = builder.create_builder_config()
@@ -268,7 +284,7 @@ def _builder_flags(portable: bool) -> list[trt.BuilderFlag]:
 def _parse(graph: bytes, network: trt.INetworkDefinition, messages: _Messages, path: Path) -> None:
     parser = trt.OnnxParser(network, messages)
     if not parser.parse(graph):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        errors: list[trt.ParserError] = [parser.get_error(index) for index in range(parser.num_errors)]
         reasons = [f"{error.desc()}, at {error.node_name() or error.node_operator()}" for error in errors]
         raise ModelError(f"TensorRT cannot read {path} ({' '.join((reasons or [messages.last])[0].split())[:300]})")
 
@@ -282,9 +298,9 @@ def _profile(builder: trt.Builder, network: trt.INetworkDefinition, batches: Seq
         smallest, best, largest = batches[0], batches[len(batches) // 2], batches[-1]
         profile.set_shape(
             tensor.name,
-            min=trt.Dims((smallest, *picture)),
-            opt=trt.Dims((best, *picture)),
-            max=trt.Dims((largest, *picture)),
+            min=trt.Dims([smallest, *picture]),
+            opt=trt.Dims([best, *picture]),
+            max=trt.Dims([largest, *picture]),
         )
     return profile
 
@@ -330,6 +346,11 @@ class _Messages(trt.ILogger):
             self._errors.append(" ".join(msg.split())[:300])
 
     @property
+    def any(self) -> bool:
+        """Whether there was an error."""
+        return bool(self._errors)
+
+    @property
     def last(self) -> str:
         """The newest error."""
         return self._errors[-1] if self._errors else "no reason given"
@@ -344,8 +365,8 @@ class PlanRunner:
         What TensorRT serialised.
     key : PlanKey
         Its record.
-    ordinal : int
-        Number of the GPU.
+    gpu : int
+        Its number.
 
     Raises
     ------
@@ -353,24 +374,44 @@ class PlanRunner:
         If TensorRT or the GPU refuses.
     """
 
-    def __init__(self, plan: bytes, key: PlanKey, ordinal: int) -> None:
-        self._context = _primary_context(ordinal)
+    def __init__(self, plan: bytes, key: PlanKey, gpu: int) -> None:
+        self._context = _primary_context(gpu)
         self._messages = _Messages()
-        self._slots: list[_Slot] = []
+        self._held = ExitStack()  # what is on the GPU, freed in the opposite order
         self.sizes = key.batches
-        with self._working():
-            self._runtime = _runtime(key.portable, self._messages)
-            self._engine: trt.ICudaEngine = _made(
-                self._runtime.deserialize_cuda_engine(plan), "load the plan", self._messages
-            )
-            self._tensors = _tensors(self._engine)
-            self._streams = _Streams(cuda.Stream(), cuda.Stream(), cuda.Stream())
-            # All passes compute on one stream, one after the other, so they can share what they scribble on.
-            self._scratch_size = max(1, self._engine.device_memory_size_v2)
-            self._scratch = cuda.mem_alloc(self._scratch_size)
-            self._slots = [_Slot(self._tensors, key.batches[-1]) for _ in range(_SLOTS)]
-            for slot in self._slots:
-                slot.passes = {size: self._prepare(slot, size) for size in key.batches}
+        try:
+            with self._working():
+                self._load(plan, key)
+        except BaseException:
+            with suppress(EngineError):  # the first error says more
+                self.close()
+            raise
+
+    def _load(self, plan: bytes, key: PlanKey) -> None:
+        self._runtimes = _runtimes(key.portable, self._messages)
+        self._held.callback(self._forget, "_runtimes")
+        loaded = self._runtimes[-1].deserialize_cuda_engine(plan)
+        self._engine: trt.ICudaEngine = _made(loaded, "load the plan", self._messages)
+        self._held.callback(self._forget, "_engine")
+        del loaded
+        self._tensors = _tensors(self._engine)
+        self._streams = _Streams(*(cuda.Stream(_NON_BLOCKING) for _ in range(3)))
+        self._held.callback(self._forget, "_streams")
+        # All passes compute on one stream, one after the other, so they can share what they scribble on.
+        self._scratch_size = max(1, self._engine.device_memory_size_v2)
+        self._scratch = cuda.mem_alloc(self._scratch_size)
+        self._held.callback(self._scratch.free)
+        self._slots: list[_Slot] = []
+        self._held.callback(self._forget, "_slots")
+        for _ in range(_SLOTS):
+            self._slots.append(_Slot(self._tensors, key.batches[-1], self._held))
+            for size in key.batches:
+                self._slots[-1].passes[size] = self._prepare(self._slots[-1], size)
+        self._held.callback(self._streams.synchronize)
+
+    def _forget(self, name: str) -> None:
+        """PyCUDA and TensorRT free what nothing refers to any more; that has to be while the context is current."""
+        delattr(self, name)
 
     @property
     def description(self) -> str:
@@ -401,20 +442,24 @@ class PlanRunner:
         item : sequence of ndarray
             The inputs for a batch of one.
         """
-        sizes, results = self.sizes, {}
-        for size in sizes:
+        prepared, results = self.sizes, {}
+        for size in prepared:
             self.sizes = (size,)
             results[size] = self.run(*(np.repeat(part, size, axis=0) for part in item))
-        expected = [part[0] for part in results[sizes[len(sizes) // 2]]]
+        expected = [part[0] for part in results[prepared[len(prepared) // 2]]]
+        # Results that are no numbers are equal too: whoever proves the engine says what is wrong with them.
         self.sizes = tuple(
             size
-            for size in sizes
-            if all((found == wanted).all() for found, wanted in zip(results[size], expected, strict=True))
+            for size in prepared
+            if all(
+                np.array_equal(found, np.broadcast_to(wanted, found.shape), equal_nan=True)
+                for found, wanted in zip(results[size], expected, strict=True)
+            )
         )
         if not self.sizes:
             raise ModelError("the plan gives one picture different results within a batch; build it again")
 
-    def run(self, *inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+    def run(self, *inputs: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run items through the plan.
 
         Parameters
@@ -425,31 +470,30 @@ class PlanRunner:
         Returns
         -------
         list of (item, ...) ndarray
-            One for each output of the plan.
+            One for each output of the plan, in its type.
         """
         count = len(inputs[0])
-        results = [np.empty((count, *t.shape), t.dtype) for t in self._tensors if not t.is_input]
+        shapes = [((count, *tensor.shape), tensor.dtype) for tensor in self._tensors if not tensor.is_input]
+        results = [np.empty(shape, dtype) for shape, dtype in shapes]
         with self._working():
-            for step in overlapped(portions(count, self.sizes), _SLOTS):
-                slot = self._slots[step.slot]
-                part = slice(step.portion.start, step.portion.start + step.portion.count)
-                if step.action == "submit":
-                    slot.submit([values[part] for values in inputs], step.portion.size, self._streams)
-                else:
-                    slot.collect([values[part] for values in results])
+            try:
+                for step in overlapped(portions(count, self.sizes), _SLOTS):
+                    slot = self._slots[step.slot]
+                    part = slice(step.portion.start, step.portion.start + step.portion.count)
+                    if step.action == "submit":
+                        slot.submit([values[part] for values in inputs], step.portion.size, self._streams)
+                    else:
+                        slot.collect([values[part] for values in results])
+            except BaseException:
+                with suppress(cuda.Error):  # the first error says more
+                    self._streams.synchronize()  # or the next run would write over what is under way
+                raise
         return results
 
     def close(self) -> None:
         """Free everything on the GPU. A second call does nothing."""
-        if self._slots:
-            with self._working():
-                self._streams.synchronize()
-                for slot in self._slots:
-                    slot.close()
-                self._slots = []
-                self._scratch.free()
-                # PyCUDA and TensorRT free these when they are forgotten, which has to be while the context is current.
-                del self._engine, self._runtime, self._streams
+        with self._working():
+            self._held.close()
 
     def _prepare(self, slot: _Slot, size: int) -> _Pass:
         context: trt.IExecutionContext = _made(
@@ -467,6 +511,7 @@ class PlanRunner:
         if not all(accepted) or context.infer_shapes():
             raise EngineError(f"TensorRT refuses a batch of {size} ({self._messages.last}); build the plan again")
         prepared = _Pass(context, stream, self._messages)
+        self._held.callback(prepared.close)
         prepared.capture()
         return prepared
 
@@ -540,13 +585,18 @@ class _Pass:
 class _Slot:
     """A set of buffers, page-locked ones here and their mirrors on the GPU, and what runs on them."""
 
-    def __init__(self, tensors: Sequence[_Tensor], most: int) -> None:
+    def __init__(self, tensors: Sequence[_Tensor], most: int, held: ExitStack) -> None:
         self._inputs = [tensor.name for tensor in tensors if tensor.is_input]
         self._outputs = [tensor.name for tensor in tensors if not tensor.is_input]
-        # Copies are asynchronous from page-locked memory only.
-        self._host = {t.name: cuda.pagelocked_empty((most, *t.shape), t.dtype) for t in tensors}
-        self.device = {name: cuda.mem_alloc(array.nbytes) for name, array in self._host.items()}
         self.passes: dict[int, _Pass] = {}
+        self.device: dict[str, cuda.DeviceAllocation] = {}
+        self._host: dict[str, NDArray[np.generic]] = {}
+        held.callback(vars(self).clear)  # which frees events and page-locked memory
+        for tensor in tensors:
+            # Copies are asynchronous from page-locked memory only.
+            self._host[tensor.name] = cuda.pagelocked_empty((most, *tensor.shape), tensor.dtype)
+            self.device[tensor.name] = cuda.mem_alloc(self._host[tensor.name].nbytes)
+            held.callback(self.device[tensor.name].free)
         self._copied_in, self._computed, self._copied_out = cuda.Event(), cuda.Event(), cuda.Event()
 
     def submit(self, inputs: Sequence[NDArray[np.generic]], size: int, streams: _Streams) -> None:
@@ -571,14 +621,6 @@ class _Slot:
         for name, values in zip(self._outputs, results, strict=True):
             values[...] = self._host[name][: len(values)]
 
-    def close(self) -> None:
-        for prepared in self.passes.values():
-            prepared.close()
-        for memory in self.device.values():
-            memory.free()
-        self._host.clear()
-        del self._copied_in, self._computed, self._copied_out
-
 
 def _tensors(engine: trt.ICudaEngine) -> list[_Tensor]:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -593,11 +635,11 @@ def _tensors(engine: trt.ICudaEngine) -> list[_Tensor]:
     ]
 
 
-def _runtime(portable: bool, messages: _Messages) -> trt.Runtime:
-    """Make what loads a plan; the full runtime leaves version-compatible plans to the lean one."""
-    runtime: trt.Runtime = _made(trt.Runtime(messages), "start its runtime", messages)
-    if not portable or not hasattr(trt, "Builder"):
-        return runtime
+def _runtimes(portable: bool, messages: _Messages) -> tuple[trt.Runtime, ...]:
+    """Make what loads a plan, the last of these; the full runtime leaves version-compatible plans to the lean one."""
+    runtime = _started(trt.Runtime(messages), "start its runtime", messages)
+    if not portable or _LEAN:
+        return (runtime,)
     package = find_spec("tensorrt_lean_libs")
     libraries = [
         path
@@ -609,8 +651,12 @@ def _runtime(portable: bool, messages: _Messages) -> trt.Runtime:
             "this plan is version-compatible and needs TensorRT's lean runtime; pip install tensorrt-lean, or build "
             "the plan again without --version-compatible"
         )
-    lean: trt.Runtime = _made(runtime.load_runtime(str(libraries[0])), "load its lean runtime", messages)
-    return lean
+    return runtime, _made(runtime.load_runtime(str(libraries[0])), "load its lean runtime", messages)
+
+
+def _started(thing: Thing, purpose: str, messages: _Messages) -> Thing:
+    """Refuse what was made with an error: where CUDA fails it is an empty shell, whose use ends the process."""
+    return _made(None if messages.any else thing, purpose, messages)
 
 
 def _made(thing: Thing | None, purpose: str, messages: _Messages) -> Thing:
@@ -619,7 +665,14 @@ def _made(thing: Thing | None, purpose: str, messages: _Messages) -> Thing:
     return thing
 
 
-def _ordinal(device: str | None) -> int:
+def gpu_number(device: str | None) -> int:
+    """Read a device such as ``cuda:1``.
+
+    Raises
+    ------
+    EngineError
+        If it is no GPU.
+    """
     match = re.fullmatch(r"(?:cuda)?:?(\d{1,3})?", (device or "cuda").lower())
     if match is None:
         raise EngineError(
@@ -628,7 +681,7 @@ def _ordinal(device: str | None) -> int:
     return int(match[1] or 0)
 
 
-def _device(ordinal: int) -> cuda.Device:
+def _device(number: int) -> cuda.Device:
     try:
         cuda.init()
         count = cuda.Device.count()
@@ -636,19 +689,19 @@ def _device(ordinal: int) -> cuda.Device:
         raise EngineError(
             f"no NVIDIA GPU can be used here ({error}); install NVIDIA's driver, or choose another --engine"
         ) from error
-    if ordinal >= count:
-        raise EngineError(f"there is no GPU cuda:{ordinal} here, only {count}; cuda:0 is the first")
-    return cuda.Device(ordinal)
+    if number >= count:
+        raise EngineError(f"there is no GPU cuda:{number} here, only {count}; cuda:0 is the first")
+    return cuda.Device(number)
 
 
 @cache
-def _primary_context(ordinal: int) -> cuda.Context:
+def _primary_context(number: int) -> cuda.Context:
     """Hold on to the context that torch and the CUDA runtime use too, so that memory and streams are shared with them.
 
     It is kept until the process ends: PyCUDA gives it back only in the thread that took it, and leaves it current
     there.
     """
-    return _device(ordinal).retain_primary_context()
+    return _device(number).retain_primary_context()
 
 
 @contextmanager
