@@ -64,6 +64,7 @@ def agree(masks: Iterable[Mask], settings: ConsensusSettings = DEFAULT_SETTINGS)
     last: Mask | None = None
     evidence = np.zeros((0, 0), np.float32)
     for mask in masks:
+        signal = _signal(mask)
         fresh = _evidence(mask)
         if last is not None and _continues(last, mask):
             forgotten = math.exp(-mask.sample_count / mask.sample_rate / settings.memory)
@@ -71,8 +72,10 @@ def agree(masks: Iterable[Mask], settings: ConsensusSettings = DEFAULT_SETTINGS)
         else:
             evidence = fresh
         shares = _shares(evidence, mask.bin_width, settings)
-        probabilities = mask.probabilities.copy()
-        probabilities[:, :, 1:] = mask.probabilities[:, :, 1:].sum(axis=2, keepdims=True) * shares
+        probabilities = np.empty_like(mask.probabilities)
+        probabilities[:, :, 0] = mask.probabilities[:, :, 0]
+        for number in range(shares.shape[1]):
+            np.multiply(signal, shares[:, number], out=probabilities[:, :, 1 + number])
         last = mask
         yield replace(mask, probabilities=probabilities)
 
@@ -86,11 +89,22 @@ def _continues(last: Mask, mask: Mask) -> bool:
     )
 
 
+def _signal(mask: Mask) -> NDArray[np.float32]:
+    """Probability that a pixel carries a signal, whatever its class: (step, bin).
+
+    One class after the other: several times faster than a sum along so short an axis.
+    """
+    total = mask.probabilities[:, :, 1].copy()
+    for number in range(2, mask.probabilities.shape[2]):
+        total += mask.probabilities[:, :, number]
+    return total
+
+
 def _evidence(mask: Mask) -> NDArray[np.float32]:
     """Class probabilities, summed over the steps in which a bin likely carries a signal: (bin, class - 1)."""
-    signal = mask.probabilities[:, :, 1:]
-    carries = mask.probabilities[:, :, :1] < 0.5
-    return np.sum(signal, axis=0, where=carries, dtype=np.float32)
+    carries = (mask.probabilities[:, :, 0] < 0.5).astype(np.float32)
+    classes = range(1, mask.probabilities.shape[2])
+    return np.stack([np.einsum("sb,sb->b", carries, mask.probabilities[:, :, number]) for number in classes], axis=1)
 
 
 def _shares(evidence: NDArray[np.float32], bin_width: float, settings: ConsensusSettings) -> NDArray[np.float32]:

@@ -174,13 +174,13 @@ class _Segment:
 
     def add(self, mask: Mask) -> None:
         # One class after the other: several times faster than argmax along so short an axis.
-        probability = np.zeros(mask.probabilities.shape[:2], np.float32)
-        label = np.zeros(mask.probabilities.shape[:2], np.uint8)
-        for number in range(1, len(self.labels)):
-            likelier = mask.probabilities[:, :, number] > probability
-            np.copyto(probability, mask.probabilities[:, :, number], where=likelier)
-            np.copyto(label, np.uint8(number), where=likelier)
-        signal = 1 - mask.probabilities[:, :, 0]
+        planes = np.ascontiguousarray(np.moveaxis(mask.probabilities, 2, 0))
+        probability = np.zeros(planes.shape[1:], np.float32)
+        label = np.zeros(planes.shape[1:], np.uint8)
+        for number, plane in enumerate(planes[1:], start=1):
+            np.copyto(label, np.uint8(number), where=plane > probability)
+            np.maximum(probability, plane, out=probability)
+        signal = 1 - planes[0]
         label[signal < self.settings.stay] = 0
         edges = np.arange(mask.step_count + 1, dtype=np.int64)
         edges = (2 * edges * mask.sample_count + mask.step_count) // (2 * mask.step_count) + mask.sample_start
@@ -409,23 +409,25 @@ class _Grower:
 def _close(labelled: NDArray[np.bool_], gap: int, last: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Fill gaps of at most `gap` in every row; `last` is each row's last labelled place before it, below 0."""
     rows, width = labelled.shape
-    flat = np.ascontiguousarray(labelled).reshape(-1)
-    place = np.flatnonzero(flat)
-    silence = np.diff(place) - 1
-    short = np.flatnonzero((silence > 0) & (silence <= gap))
-    begin, end = place[short], place[short + 1]
-    same_row = begin // width == end // width
-    # The gap at a row's start, if what went before is near enough.
-    row, first = np.unique(place // width, return_index=True)
-    opening = place[first] - row * width
-    near = opening - last[row] - 1 <= gap
-    change = np.zeros(rows * width + 1, np.int8)
-    change[begin[same_row]] += 1
-    change[end[same_row]] -= 1
-    change[row[near] * width] += 1
-    change[row[near] * width + opening[near]] -= 1
-    filled = np.cumsum(change[:-1], dtype=np.int8).view(np.bool_)
-    return (filled | flat).reshape(rows, width)
+    padded = np.zeros((rows, width + 2), np.bool_)  # every row begins and ends unlabelled, so its edges come in pairs
+    padded[:, 1:-1] = labelled
+    flat = padded.reshape(-1)
+    edge = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    begin, end = edge[0::2], edge[1::2]  # of runs of labelled places, the end exclusive
+    row = begin // (width + 2)
+    is_first = np.ones(len(begin), np.bool_)
+    is_first[1:] = row[1:] != row[:-1]
+    # What the silence before a run is counted from: the run before in its row, or what went before the row.
+    row_start = row * (width + 2) + 1
+    before = np.where(is_first, row_start + last[row] + 1, np.append(0, end[:-1]))
+    short = begin - before <= gap
+    if not short.any():
+        return labelled
+    change = np.zeros(flat.shape, np.int8)
+    change[np.maximum(before, row_start)[short]] += 1
+    change[begin[short]] -= 1
+    filled = np.cumsum(change, dtype=np.int8).view(np.bool_)
+    return (filled | flat).reshape(rows, width + 2)[:, 1:-1]
 
 
 def _link(edge: NDArray[np.integer], first_step: NDArray[np.integer], older: int, count: int) -> NDArray[np.integer]:
