@@ -18,6 +18,7 @@ MOST_AMPLITUDE = 3.0
 """What power 255 stands for, in times the recent mean amplitude."""
 
 RECENT_FRAMES = 500  # that the mean amplitude is taken over
+MOST_WAITING = 20_000  # rows on their way to the server's thread: a file is read fast
 TICKS = 1e6  # positions in a second on the board's clock: frames come when they like
 
 
@@ -92,7 +93,7 @@ class SensingView:
         relative = row.total / row.count / self._level if self._level > 0 else row.total
         power = np.rint(np.clip(relative * (255 / MOST_AMPLITUDE), 0, 255)).astype(np.uint8)
         low_edge, width = self._layout.low_edge, float(self._layout.step)
-        self._server.post(lambda: self._show(row, np.tile(power, (times, 1)), low_edge, width))
+        self._server.post(lambda: self._show(row, np.tile(power, (times, 1)), low_edge, width), MOST_WAITING)
 
     # ---- in the server's thread ----
 

@@ -35,7 +35,6 @@ MAX_CLIENTS = 16
 MAX_CONNECTIONS = 64
 MAX_HEAD = 16 * 1024  # bytes of a request's head
 SEND_BUFFER = 256 * 1024  # bytes in the kernel for each client: what waits there is old when it arrives
-MOST_WAITING = 256  # stretches of the waterfall on their way to the server's thread
 REQUEST_SECONDS = 30.0  # that a connection may last which is no WebSocket
 PARTING_SECONDS = 0.2  # for pages to hear that it is over
 STOP_SECONDS = 10.0
@@ -91,17 +90,17 @@ class Server:
 
     # ---- for the pipeline's threads ----
 
-    def post(self, act: Act, may_drop: bool = False) -> None:
+    def post(self, act: Act, most: int | None = None) -> None:
         """Have the server's thread do something; never waits for it.
 
         Parameters
         ----------
         act : callable
             What to do, in the order of the calls.
-        may_drop : bool
-            Forget it where too much waits already.
+        most : int or None
+            Forget it, and count that, where so much waits already.
         """
-        if may_drop and len(self._inbox) >= MOST_WAITING:
+        if most is not None and len(self._inbox) >= most:
             act = self._count_dropped
         self._inbox.append(act)
         self._loop.call_soon_threadsafe(self._act)

@@ -13,6 +13,8 @@ from rfvit_rt.web.ring import IQRing
 from rfvit_rt.web.server import Server
 from rfvit_rt.wire.results import Result, Status
 
+MOST_WAITING = 256  # pieces on their way to the server's thread
+
 
 class SpectrumView:
     """Takes samples, pictures, labels and results of a run, and never makes it wait.
@@ -45,7 +47,7 @@ class SpectrumView:
 
     def add_picture(self, picture: NDArray[np.float32], mask: Mask) -> None:
         """Take up a window's spectrogram, as :class:`rfvit_rt.outputs.Viewer` has it."""
-        self._server.post(lambda: self._cells.add_picture(picture, mask), may_drop=True)
+        self._server.post(lambda: self._cells.add_picture(picture, mask), most=MOST_WAITING)
 
     def add_mask(self, mask: Mask) -> None:
         """Take up a stretch of labels."""
@@ -55,7 +57,7 @@ class SpectrumView:
         start, end, rate = mask.sample_start, mask.sample_end, mask.sample_rate
         n_bins, frequency = mask.probabilities.shape[1], mask.frequency
         self._server.post(lambda: self._place(start, end, rate, n_bins, frequency))
-        self._server.post(lambda: self._show(mask), may_drop=True)
+        self._server.post(lambda: self._show(mask), most=MOST_WAITING)
 
     def write(self, result: Result) -> None:
         """Take up a result."""

@@ -139,7 +139,7 @@ class Page:
         self.messages: list[dict[str, Any]] = []
         self.tiles: list[Tile] = []
 
-    def send(self, kind: str, **values: Any) -> None:
+    def send(self, kind: str, /, **values: Any) -> None:
         self.socket.send(json.dumps({"type": kind, **values}))
 
     def read(self) -> dict[str, Any] | Tile:
@@ -156,7 +156,7 @@ class Page:
             assert time.monotonic() < deadline, self.messages[-20:]
         return read
 
-    def next(self, kind: str, **values: Any) -> dict[str, Any]:
+    def next(self, kind: str, /, **values: Any) -> dict[str, Any]:
         """The next message of a type that has these values; everything before it is kept too."""
 
         def is_it(read: dict[str, Any] | Tile) -> bool:
