@@ -21,6 +21,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from . import half_precision as _half
 from . import pycuda_standin as _cuda
 
 __version__ = "11.4.0.106"
@@ -364,7 +365,7 @@ class Runtime:
             return None
         engine = ICudaEngine()
         engine._logger = self._logger
-        engine._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        engine._session = _half.session(graph)
         engine._profile = facts["profile"]
         return engine
 
