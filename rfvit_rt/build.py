@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -35,6 +35,8 @@ from rfvit_rt.models import default_model, find_model
 from rfvit_rt.running import Stop, end, stopping_at_signals
 
 Result = TypeVar("Result")
+
+_LOOK_UP = 0.25  # seconds
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def build(options: BuildOptions, console: Console) -> None:
     gpu = tensorrt.gpu_number(options.device)
     models = [model]
     if options.iq_rate is not None:
-        models.append(IQModel.of(model, options.iq_rate, options.item_type))
+        takes_iq = IQModel.of(model, options.iq_rate, options.item_type)
+        takes_iq.to_onnx()  # what is missing for it shows now, not after the minutes that the first plan takes
+        models.append(takes_iq)
     with stopping_at_signals() as stop:
         for wanted in models:
             key = tensorrt.plan_key(wanted, precision, batches, gpu=gpu, portable=options.portable)
@@ -125,7 +129,7 @@ def _bring_up_to_date(
     with build_bars(console) as bars:
         shown = BuildBars(bars, stop)
         measured = read_timings(timings)
-        # Ctrl-C reaches Python code alone; beside a thread, the main one is always in such code.
+        # While TensorRT works this thread could not handle Ctrl-C, so that another one waits for TensorRT.
         built = _in_thread(lambda: tensorrt.build_plan(model, key, measured, shown, device=options.device))
     if built is None:
         console.print("Stopped; nothing was written", soft_wrap=True)
@@ -201,4 +205,6 @@ def _in_thread(call: Callable[[], Result]) -> Result:
             future.set_exception(error)
 
     Thread(target=work, name="rfvit-build", daemon=True).start()
+    while not wait([future], _LOOK_UP).done:
+        pass  # signals are handled now, whichever thread they came to
     return future.result()

@@ -402,7 +402,6 @@ class PlanRunner:
         self._scratch = cuda.mem_alloc(self._scratch_size)
         self._held.callback(self._scratch.free)
         self._slots: list[_Slot] = []
-        self._held.callback(self._forget, "_slots")
         for _ in range(_SLOTS):
             self._slots.append(_Slot(self._tensors, key.batches[-1], self._held))
             for size in key.batches:
