@@ -19,7 +19,7 @@ from typing import Literal
 import zmq
 
 from rfvit_rt.engines import engine_names, load_engine
-from rfvit_rt.engines.choice import gpu_count
+from rfvit_rt.engines.choice import cuda_version, gpu_count
 from rfvit_rt.errors import RfvitError
 from rfvit_rt.flowgraph import find_blocks, find_gnuradio_python
 from rfvit_rt.models import shipped_models
@@ -46,10 +46,14 @@ SPEEDS = {  # processor features that inference gains from, as /proc/cpuinfo has
     "avx512_vnni": "AVX-512 VNNI (int8)",
     "avx512_bf16": "AVX-512 bf16",
     "amx_bf16": "AMX bf16",
+    "amx_int8": "AMX int8",
 }
 _PROBE_SECONDS = 60
 # One receive buffer of this size holds 34 ms of cf32 samples at 61.44 MS/s: what a busy reader may be late by.
 _GOOD_BUFFER = 16 << 20
+_LIVE_RATE = 20e6  # samples a second of a common live stream, 8 bytes each
+_MESSAGE = 64 << 10  # bytes of a message that GNU Radio's scheduler makes of samples, most often
+_OLD = 0.2  # seconds that waiting samples may add to their age without a word
 
 _GNURADIO_PROBE = """
 import inspect, json
@@ -148,20 +152,30 @@ def processor() -> Iterator[Finding]:
 
 
 def graphics() -> Iterator[Finding]:
-    """NVIDIA cards and their driver."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
+    """NVIDIA cards, their driver, and the CUDA that it runs."""
+    command, cards, newest = shutil.which("nvidia-smi"), gpu_count(), cuda_version()
+    if command is None and newest is None:
         yield Finding("GPU", "note", "no NVIDIA driver here; inference runs on the processor")
         return
-    query = [command, "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
-    output = _output_of(query)
-    if output is None:
-        yield Finding(
-            "GPU", "problem", "nvidia-smi does not answer", "reinstall the driver, or reboot after an update of it"
-        )
-        return
-    for line in filter(None, output.splitlines()):
-        yield Finding("GPU", "ok", line.strip())
+    if command is not None:
+        query = [command, "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
+        output = _output_of(query)
+        if output is None:
+            yield Finding(
+                "GPU", "problem", "nvidia-smi does not answer", "reinstall the driver, or reboot after an update of it"
+            )
+            return
+        for line in filter(None, output.splitlines()):
+            yield Finding("GPU", "ok", line.strip())
+    if newest is None:
+        detail = "the driver's library, libcuda.so.1, cannot be loaded: no engine can use the GPU"
+        remedy = "install the driver's CUDA part; in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        yield Finding("CUDA", "problem", detail, remedy)
+    elif cards == 0:
+        remedy = "look at CUDA_VISIBLE_DEVICES, and whether this user may open /dev/nvidia*"
+        yield Finding("CUDA", "problem", f"a driver for CUDA {newest}, but no GPU that this process may use", remedy)
+    else:
+        yield Finding("CUDA", "ok", f"the driver runs programs for CUDA {newest} and earlier, on {cards} GPUs here")
 
 
 def cuda() -> Iterator[Finding]:
@@ -233,8 +247,16 @@ def gnuradio() -> Iterator[Finding]:
 
 
 def zeromq() -> Iterator[Finding]:
-    """ZeroMQ itself."""
+    """ZeroMQ itself, and what its default high-water mark means for the age of samples."""
     yield Finding("ZeroMQ", "ok", f"libzmq {zmq.zmq_version()}, pyzmq {zmq.pyzmq_version()}")
+    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+        waiting = socket.sndhwm
+    seconds = waiting * _MESSAGE / 8 / _LIVE_RATE  # of cf32 samples
+    if waiting == 0 or seconds > _OLD:
+        amount = "without bound" if waiting == 0 else f"{waiting} messages, {seconds:.1f} s of samples at 20 MS/s,"
+        detail = f"a sink that sets no high-water mark queues {amount} for a reader that falls behind"
+        remedy = "give the ZMQ sinks of live flowgraphs a small one, such as 8; rfvit's own IQ Sink sets 32"
+        yield Finding("ZeroMQ high-water mark", "note", detail, remedy)
 
 
 def kernel() -> Iterator[Finding]:
@@ -250,6 +272,15 @@ def kernel() -> Iterator[Finding]:
             )
         else:
             yield Finding(f"Kernel {purpose} buffer", "ok", detail)
+    held = [_number(Path("/proc/sys/net/ipv4") / name, 2) for name in ("tcp_rmem", "tcp_wmem")]
+    if None not in held:
+        total = sum(filter(None, held))
+        detail = f"net.ipv4.tcp_rmem and tcp_wmem let a connection hold {total / 2**20:.0f} MiB"
+        if total / 8 / _LIVE_RATE > _OLD:
+            detail += f": {total / 8 / _LIVE_RATE:.1f} s of samples at 20 MS/s, on top of ZeroMQ's queues"
+            yield Finding("Kernel TCP buffers", "note", detail, "on one machine use ipc:// instead of tcp://")
+        else:
+            yield Finding("Kernel TCP buffers", "ok", detail)
     usb = _number(Path("/sys/module/usbcore/parameters/usbfs_memory_mb"))
     if usb is not None and 0 < usb < 64:
         remedy = "echo 0 | sudo tee /sys/module/usbcore/parameters/usbfs_memory_mb"
@@ -267,9 +298,9 @@ def cpu_facts() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _number(path: Path) -> int | None:
+def _number(path: Path, place: int = 0) -> int | None:
     try:
-        return int(path.read_text(encoding="utf-8").split()[0])
+        return int(path.read_text(encoding="utf-8").split()[place])
     except (OSError, ValueError, IndexError):
         return None
 

@@ -54,7 +54,7 @@ def test_an_engine_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_small_kernel_buffers_come_with_the_command_that_enlarges_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_number", lambda path: 212_992 if path.name == "rmem_max" else 1 << 30)
+    monkeypatch.setattr(doctor, "_number", lambda path, place=0: 212_992 if path.name == "rmem_max" else 1 << 30)
     findings = {finding.topic: finding for finding in doctor.kernel()}
     assert findings["Kernel receive buffer"].state == "note"
     assert findings["Kernel receive buffer"].remedy == "sudo sysctl -w net.core.rmem_max=33554432"
@@ -95,3 +95,55 @@ def test_a_torch_for_cuda_depends_on_the_driver(monkeypatch: pytest.MonkeyPatch,
     (finding,) = doctor.cuda()
     assert finding.state == state
     assert "torch 2.13.0 for CUDA 13.0" in finding.detail
+
+
+def test_what_waits_in_zeromq_and_the_kernel_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, queued = doctor.zeromq()
+    assert queued.state == "note"
+    assert "queues 1000 messages, 0.4 s of samples at 20 MS/s" in queued.detail
+    assert "a small one, such as 8" in queued.remedy
+    sizes = {"tcp_rmem": 6 << 20, "tcp_wmem": 4 << 20}
+    monkeypatch.setattr(doctor, "_number", lambda path, place=0: sizes.get(path.name) if place == 2 else 1 << 30)
+    findings = {finding.topic: finding for finding in doctor.kernel()}
+    assert findings["Kernel TCP buffers"].state == "ok"
+    sizes["tcp_rmem"] = 64 << 20
+    findings = {finding.topic: finding for finding in doctor.kernel()}
+    assert findings["Kernel TCP buffers"].state == "note"
+    assert "hold 68 MiB: 0.4 s of samples at 20 MS/s" in findings["Kernel TCP buffers"].detail
+    assert findings["Kernel TCP buffers"].remedy == "on one machine use ipc:// instead of tcp://"
+
+
+@pytest.mark.parametrize(
+    ("smi", "newest", "cards", "states", "says"),
+    [
+        (None, None, 0, ["note"], "no NVIDIA driver here"),
+        (None, "12.6", 1, ["ok"], "programs for CUDA 12.6 and earlier, on 1 GPUs"),  # as on a Jetson
+        ("NVIDIA H100, 580.1, 81559 MiB, 9.0\n", "13.0", 2, ["ok", "ok"], "CUDA 13.0"),
+        ("NVIDIA H100, 580.1, 81559 MiB, 9.0\n", "13.0", 0, ["ok", "problem"], "no GPU that this process may use"),
+        ("NVIDIA H100, 580.1, 81559 MiB, 9.0\n", None, 0, ["ok", "problem"], "libcuda.so.1, cannot be loaded"),
+        ("", "13.0", 1, ["problem"], "nvidia-smi does not answer"),
+    ],
+)
+def test_gpus_drivers_and_cuda_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, smi: str | None, newest: str | None, cards: int, states: list[str], says: str
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None if smi is None else "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(doctor, "_output_of", lambda command: smi or None)
+    monkeypatch.setattr(doctor, "gpu_count", lambda: cards)
+    monkeypatch.setattr(doctor, "cuda_version", lambda: newest)
+    findings = list(doctor.graphics())
+    assert [finding.state for finding in findings] == states
+    assert says in findings[-1].detail
+    assert all(finding.remedy for finding in findings if finding.state == "problem")
+
+
+def test_processor_features_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = "fpu avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8"
+    monkeypatch.setattr(doctor, "cpu_facts", lambda: {"flags": flags, "model name": "Some CPU"})
+    finding = next(doctor.processor())
+    for feature in ("AVX2", "AVX-512", "AVX-512 VNNI (int8)", "AVX-512 bf16", "AMX bf16", "AMX int8"):
+        assert feature in finding.detail
+    monkeypatch.setattr(doctor, "cpu_facts", lambda: {"flags": "fpu", "model name": "Old CPU"})
+    finding = next(doctor.processor())
+    assert finding.state == "note"
+    assert "no AVX2" in finding.detail

@@ -132,6 +132,18 @@ def gpu_count() -> int:
     return count.value
 
 
+def cuda_version() -> str | None:
+    """Newest CUDA whose programs NVIDIA's driver here runs, such as ``13.0``; None where there is no driver."""
+    version = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0 or version.value <= 0:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
 def _fastest(started: list[Engine], model: ModelFile, reasons: list[str]) -> Choice:
     if len(started) == 1:
         return Choice(started[0], (f"{started[0].name}: nothing else can run the model here", *reasons))

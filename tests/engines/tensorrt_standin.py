@@ -423,6 +423,7 @@ class IExecutionContext:
     _shapes: dict[str, tuple[int, ...]]
     _addresses: dict[str, int]
     _scratch: tuple[int, int] | None = None
+    _has_run = False
 
     def set_device_memory(self, memory: int, size: int) -> None:
         if memory % 256:
@@ -455,7 +456,12 @@ class IExecutionContext:
         if missing or too_small or self.infer_shapes() or _behaviour.refuse_execution is not None:
             _fail(self._engine._logger, _behaviour.refuse_execution or "something was not set")
             return False
-        _cuda._machine.streams[stream_handle]._enqueue(self._compute)
+        stream = _cuda._machine.streams[stream_handle]
+        if stream._captured is not None and not self._has_run:
+            _fail(self._engine._logger, "the first run allocates, which cannot be captured")
+            return False
+        self._has_run = True
+        stream._enqueue(self._compute)
         return True
 
     def _compute(self) -> None:

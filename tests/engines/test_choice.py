@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from rfvit_rt.engines import choice, load_engine
-from rfvit_rt.engines.choice import choose_engine, gpu_count
+from rfvit_rt.engines.choice import choose_engine, cuda_version, gpu_count
 from rfvit_rt.errors import EngineError
 
 NO_GPU = pytest.mark.skipif(gpu_count() > 0, reason="a GPU is here")
@@ -104,6 +104,25 @@ def test_one_that_does_not_prove_itself_is_left_out(model, monkeypatch):
 def test_speed_is_measured_on_the_model(model):
     with load_engine(model, device="cpu") as engine:
         assert choice._speed(engine, model) > 0
+
+
+@pytest.mark.parametrize(("number", "newest"), [(13000, "13.0"), (12060, "12.6"), (0, None)])
+def test_the_drivers_cuda(monkeypatch, number, newest):
+    class Driver:
+        def cuDriverGetVersion(self, version):  # noqa: N802  (as NVIDIA calls it)
+            version._obj.value = number
+            return 0
+
+    monkeypatch.setattr(choice.ctypes, "CDLL", lambda name: Driver())
+    assert cuda_version() == newest
+
+
+@NO_GPU
+def test_bindings_without_tensorrt_do_not_pass_for_it(model):
+    """They are there for tests of what the engine calls."""
+    assert find_spec("tensorrt") is None or find_spec("tensorrt_libs") is not None
+    with pytest.raises(EngineError):
+        load_engine(model, "tensorrt")
 
 
 @pytest.mark.skipif(find_spec("pycuda") is not None, reason="PyCUDA is installed")
