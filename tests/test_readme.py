@@ -22,7 +22,7 @@ def test_the_python_example_runs() -> None:
 def test_every_option_and_command_it_names_exists() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     helps = ""
-    for command in ("segment", "replay", "live", "sense", "replay-csi", "report", "models", "bench", "doctor"):
+    for command in ("segment", "replay", "live", "sense", "replay-csi", "report", "models", "bench", "build", "doctor"):
         rfvit = [sys.executable, "-c", "from rfvit_rt.cli import main; main()", command, "--help"]
         helps += subprocess.run(rfvit, capture_output=True, text=True, timeout=100, check=True).stdout
     for line in re.findall(r"^\.venv/bin/rfvit .*$", text, re.MULTILINE):
