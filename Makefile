@@ -32,7 +32,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) xvfb xauth mosquitto $(BROWSER)
 BLOCKS_BUILD := build/gr_blocks
 PREFIX := /usr/local
 
-.PHONY: demo test lint format smoke experiments-smoke clean gnuradio test-packages install-blocks flowgraphs
+.PHONY: demo test lint format smoke experiments-smoke clean gnuradio test-packages install-blocks flowgraphs screenshots
 
 demo: gnuradio .venv/runtime
 	mkdir -p demo-out
@@ -55,6 +55,12 @@ install-blocks:
 # Every flowgraph's .py and picture, from its .grc.
 flowgraphs: gnuradio
 	/usr/bin/python3 flowgraphs/build.py
+
+# The README's pictures of the page.
+screenshots: test-packages .venv/development
+	mkdir -p rfvit_rt/web/screenshots
+	RFVIT_SCREENSHOTS=rfvit_rt/web/screenshots .venv/bin/python -m pytest tests/web/test_page.py tests/web/test_page_csi.py \
+		-k screenshot
 
 lint: .venv/development
 	.venv/bin/ruff check .

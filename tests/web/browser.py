@@ -79,11 +79,10 @@ class Run:
 
 @contextmanager
 def serving(log: Path, *arguments: str | Path, address: str = "127.0.0.1:0") -> Iterator[Run]:
-    """Run ``rfvit`` with a page until the end of the block."""
+    """Run ``rfvit`` with a page until the end of the block, in the folder of its log."""
+    command = [*RFVIT, *map(str, arguments), "--web-address", address]
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*RFVIT, *map(str, arguments), "--web-address", address], stdout=out, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent)
     try:
         yield Run(process, _url(process, log), log)
     finally:

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from .browser import FLAGS, find_chromium
 
@@ -27,3 +30,18 @@ def browser() -> Iterator[Browser]:
         chromium = driver.chromium.launch(executable_path=path, headless=True, args=list(FLAGS))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Iterator[Path]:
+    """Where screenshots go: those of the README where ``make screenshots`` says so."""
+    folder = Path(os.environ.get("RFVIT_SCREENSHOTS", tmp_path))
+    yield folder
+    sizes = []
+    for path in folder.glob("*.png"):
+        with Image.open(path) as picture:
+            few_colours = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        few_colours.save(path, optimize=True)  # a third of the size, and nobody sees it
+        sizes.append(path.stat().st_size)
+    assert all(size > 20_000 for size in sizes)  # there is something to be seen
+    assert sum(sizes) < 300_000

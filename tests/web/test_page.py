@@ -305,6 +305,19 @@ def test_on_a_phone(browser: Browser, run: Run, width: int) -> None:
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
+def test_screenshots(browser: Browser, run: Run, screenshots: Path) -> None:
+    """Those of the README."""
+    with window(browser, run.url, color_scheme="dark") as seen:
+        wait_for_all(seen)
+        seen.wait_for_text("#health", "1 page")
+        axes = seen.axes()
+        seen.page.locator("#plot").hover(position={"x": axes.x(2143.2), "y": axes.y(0.1102)})
+        seen.page.screenshot(path=screenshots / "laptop.png")
+    with window(browser, run.url, PHONE, color_scheme="light", is_mobile=True, has_touch=True) as seen:
+        wait_for_all(seen)
+        seen.page.screenshot(path=screenshots / "phone.png")
+
+
 def test_fits_a_laptop_without_scrolling(seen: Window) -> None:
     size = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
     assert seen.page.evaluate(size) == [1280, 720]
@@ -403,15 +416,15 @@ def perceived_lightness(pixels: Array, vision: str) -> Array:
     return np.asarray(116 * np.where(luminance > 0.008856, np.cbrt(luminance), 7.787 * luminance + 16 / 116) - 16)
 
 
-@pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_labels_differ_in_more_than_hue(browser: Browser, run: Run, vision: str) -> None:
+def test_labels_differ_in_more_than_hue(seen: Window) -> None:
     """In lightness, or in a pattern of lightness: looked at as grey pictures, no two are alike."""
-    with window(browser, run.url) as seen:
-        swatches = seen.page.evaluate(SWATCHES, 14)
+    swatches = seen.page.evaluate(SWATCHES, 14)
     pixels = [np.reshape(one["pixels"], (24, 24, 4)) / 255 for one in swatches]
-    for number, one in enumerate(pixels):
-        for other in range(number):
-            assert difference(one, pixels[other], vision) > 5, f"labels {other + 1} and {number + 1} look alike"
+    for vision in COLOUR_VISION:
+        for number, one in enumerate(pixels):
+            for other in range(number):
+                differ = difference(one, pixels[other], vision)
+                assert differ > 5, f"with {vision}, labels {other + 1} and {number + 1} look alike"
     assert len({tuple(one["dash"]) for one in swatches[:7]}) == 7  # outlines differ too
 
 

@@ -6,7 +6,7 @@ import { Boxes, describe } from "./boxes.js";
 import { channels, looksOf, powerColours } from "./colours.js";
 import { Connection, streamAddress } from "./connection.js";
 import { Editor } from "./editor.js";
-import { History, paintOf } from "./history.js";
+import { History } from "./history.js";
 import { entryFor, fillHelp } from "./keys.js";
 import { element, fillEmissions, fillHealth, fillLegend, fillShares } from "./panels.js";
 import { Plot } from "./plot.js";
@@ -45,7 +45,8 @@ const scene = {
   /** The box that is selected, as it shall be. */
   draft: null,
 };
-let paint = paintOf(powerColours("grey", true), []);
+/** Colours of power, and of each class: rgb and hatch, null where it is hidden. */
+let paint = { power: powerColours("grey", true), tints: [] };
 let isPausedBySelection = false;
 let pending = null; // what the server was asked to do with a box
 let isEnded = false;
@@ -58,9 +59,10 @@ const editor = new Editor($("editor"), {
   },
   onSubmit: submit,
   onDelete: remove,
-  onClose: () => {
+  onClose: (hadFocus) => {
     scene.draft = null;
     pending = null;
+    if (hadFocus) plot.element.focus(); // or one would have to begin at the top of the page
     if (isPausedBySelection) goLive();
     redraw();
   },
@@ -78,6 +80,7 @@ const take = {
     editor.setLabels(hello.labels.slice(1));
     fillLegend($("legend"), scene.looks, scene.hidden, toggleLabel);
     describeRun(hello);
+    showConnection(connectionState);
     repaint();
   },
   status(status) {
@@ -94,7 +97,8 @@ const take = {
   annotation(box) {
     scene.boxes.add(box);
     if (pending?.kind === "correct" && isAnswer(box)) {
-      say(`Kept: ${describe(box)}`);
+      const isLive = scene.status?.recorded === false && !isEnded;
+      say(`Kept: ${describe(box)}.${isLive ? " It is saved with its samples before they are gone, or now with S." : ""}`);
       editor.close();
     } else if (scene.draft?.id === box.id) {
       if (editor.isTouched) editor.complain("Somebody else changed this box meanwhile.");
@@ -141,11 +145,13 @@ const take = {
 function takeTile(tile) {
   if (!tile.rows) {
     view.isBehind = false; // what was let go comes now
-  } else if (!view.isLive && (view.isBehind || scene.history.wouldForget(tile.rows, shownTime().start))) {
+    scene.history.beginAgain(tile.timeStart);
+  } else if (!view.isLive && (view.isBehind || scene.history.wouldForget(tile.rows, view.shown.start))) {
     view.isBehind = true; // a paused view keeps its rows
-    return;
+  } else {
+    scene.history.add(tile, paint);
+    view.newest = Math.max(view.newest, scene.history.extent?.end ?? 0);
   }
-  scene.history.add(tile, paint);
   redraw();
 }
 
@@ -183,16 +189,6 @@ function isAnswer(box) {
 
 // ---- time ----
 
-/** Beginning and end in s of what is shown. */
-function shownTime() {
-  const end = view.end ?? scene.history.extent?.end ?? 0;
-  return { start: end - view.span, end };
-}
-
-function newest() {
-  return Math.max(scene.status?.seconds ?? 0, scene.history.extent?.end ?? 0);
-}
-
 let asking = null;
 
 /** Ask for the tiles that the view needs, once it has stood still; those that are there may do. */
@@ -203,16 +199,20 @@ function ask(isNow = false) {
 
 function askNow(isAnew) {
   if (!scene.status || !connection.isOpen) return;
-  const request = view.request(newest(), plot.pixels, scene.history.capacity, scene.hello.history_seconds);
+  const request = view.request(Math.max(scene.status.seconds, view.newest), plot.pixels, scene.history.capacity, scene.hello.history_seconds);
   const suits = view.suits(request);
   if (suits && !isAnew && !view.isBehind) return;
   if (suits && scene.history.extent) request.since = scene.history.extent.end; // the others are here already
   if (connection.send({ type: "view", ...request })) view.asked = request;
 }
 
+function oldest() {
+  return scene.history.extent?.start ?? 0;
+}
+
 function pause() {
   if (!view.isLive) return;
-  view.showUntil(shownTime().end, scene.history.extent);
+  view.showUntil(view.newest, oldest());
   showPause();
 }
 
@@ -225,8 +225,8 @@ function goLive() {
 
 function showUntil(time) {
   isPausedBySelection = false;
-  view.showUntil(time, scene.history.extent);
-  if (view.end !== null && view.end >= (scene.history.extent?.end ?? 0) && !view.isBehind && !isEnded) goLive();
+  view.showUntil(time, oldest());
+  if (view.end === view.newest && !view.isBehind && !isEnded) goLive();
   else showPause();
 }
 
@@ -240,7 +240,7 @@ function showPause() {
 function zoomTo(span) {
   view.span = span;
   $("span").value = String(span);
-  if (!view.isLive) view.showUntil(view.end, scene.history.extent);
+  if (!view.isLive) view.showUntil(view.end, oldest());
   ask();
   redraw();
 }
@@ -321,7 +321,7 @@ function repaint() {
     const look = number > 0 && !scene.hidden.has(label) ? scene.looks.get(label) : null;
     return look ? { rgb: channels(look.colour), hatch: look.hatch } : null;
   });
-  paint = paintOf(powerColours(scene.palette, theme.isDark), tints);
+  paint = { power: powerColours(scene.palette, theme.isDark), tints };
   scene.history.repaint(paint);
   redraw();
 }
@@ -421,15 +421,14 @@ function showShares() {
 }
 
 function showScroll() {
-  const { extent } = scene.history;
-  const most = extent ? Math.max(0, extent.end - extent.start - view.span) : 0;
+  const most = Math.max(0, view.newest - oldest() - view.span);
   const scroll = $("scroll");
   scroll.disabled = most === 0;
   scroll.max = String(most || 1);
-  scroll.value = String(extent ? extent.end - shownTime().end : 0);
+  scroll.value = String(view.newest - view.shown.end);
   scroll.setAttribute("aria-valuetext", `${seconds(Number(scroll.value))} back`);
   $("back").textContent = view.isLive ? "newest" : `${seconds(Number(scroll.value))} back`;
-  const { start, end } = shownTime();
+  const { start, end } = view.shown;
   const band = scene.history.band(start, end, false);
   $("newest-band-label").hidden = !band || (band.isOne && !scene.newestBandOnly);
 }
@@ -470,7 +469,7 @@ function redraw() {
 
 /** The scene as the plot wants it. */
 function sceneNow() {
-  const frameless = { ...scene, task: scene.hello?.task, theme: theme.colours, timeEnd: view.end, span: view.span };
+  const frameless = { ...scene, task: scene.hello?.task, theme: theme.colours, timeEnd: view.shown.end, span: view.span };
   const frame = plot.frame(frameless);
   return { ...frameless, cursor: cursorPlace(frame) };
 }
@@ -538,8 +537,8 @@ function selectAtCursor() {
 
 const actions = {
   pause: () => (view.isLive ? pause() : goLive()),
-  older: () => showUntil(shownTime().end - 0.8 * view.span),
-  newer: () => showUntil(shownTime().end + 0.8 * view.span),
+  older: () => showUntil(view.shown.end - 0.8 * view.span),
+  newer: () => showUntil(view.shown.end + 0.8 * view.span),
   newest: goLive,
   zoomIn: () => zoomTo(view.spanBeside(-1)),
   zoomOut: () => zoomTo(view.spanBeside(1)),
@@ -629,7 +628,7 @@ $("newest-band").addEventListener("change", () => {
   scene.newestBandOnly = $("newest-band").checked;
   redraw();
 });
-$("scroll").addEventListener("input", () => showUntil((scene.history.extent?.end ?? 0) - Number($("scroll").value)));
+$("scroll").addEventListener("input", () => showUntil(view.newest - Number($("scroll").value)));
 $("message").querySelector("button").addEventListener("click", hush);
 fillHelp($("shortcuts").querySelector("dl"));
 fillSpans();

@@ -15,7 +15,7 @@ const EDGES = {
 export class Editor {
   /**
    * @param {HTMLElement} section
-   * @param {object} to - onChange(), onSubmit(draft), onDelete(id), onClose()
+   * @param {object} to - onChange(), onSubmit(draft), onDelete(id), onClose(had the focus)
    */
   constructor(section, to) {
     this.section = section;
@@ -64,9 +64,10 @@ export class Editor {
 
   close() {
     if (!this.draft) return;
+    const hadFocus = this.section.contains(document.activeElement);
     this.draft = null;
     this.section.hidden = true;
-    this.to.onClose();
+    this.to.onClose(hadFocus);
   }
 
   focus() {

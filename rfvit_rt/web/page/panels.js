@@ -101,11 +101,12 @@ const CAUSES = {
  * @param {HTMLElement} list - a dl
  * @param {object} hello
  * @param {object} status
- * @param {string} drawing - how this page is doing
+ * @param {string} drawing - how this page is doing; "" where that is not known yet
  */
 export function fillHealth(list, hello, status, drawing) {
   const facts = streamFacts(hello, status);
-  facts.push(["Model", hello.model], ["Engine", hello.engine], ["This page", drawing || "has drawn little so far"]);
+  facts.push(["Model", hello.model], ["Engine", hello.engine]);
+  if (drawing) facts.push(["This page", drawing]);
   const parts = facts.flatMap(([name, value, isBad]) => {
     const description = element("dd", value, isBad ? "bad" : "");
     return [element("dt", name), description];

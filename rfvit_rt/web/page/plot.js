@@ -49,7 +49,7 @@ export class Plot {
   /** What the waterfall shows and where: a Frame; null before anything is known. */
   frame(scene) {
     const { left, width, height } = this.area;
-    const timeEnd = scene.timeEnd ?? scene.history.extent?.end ?? 0;
+    const { timeEnd } = scene;
     const timeStart = timeEnd - scene.span;
     const band = this.band(scene, timeStart, timeEnd);
     if (!band) return null;

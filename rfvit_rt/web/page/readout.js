@@ -27,7 +27,7 @@ export function readout(scene, frame, { time, frequency }) {
   const label = hello.labels[cell.classNumber] ?? `class ${cell.classNumber}`;
   facts.push(`${label} ${percent(cell.confidence / 255)}`);
   const box = boxes.at(frame, hidden, time, frequency);
-  return box ? [...facts, `box: ${describe(box)}`] : facts;
+  return box ? [...facts, `box: ${describe(box).replaceAll(" ", "\u00a0")}`] : facts;
 }
 
 function megahertz(frequency, frame, isAbsolute) {

@@ -10,6 +10,8 @@ export class View {
   constructor() {
     this.spans = SPANS;
     this.span = USUAL;
+    /** Time in s up to which rows have come in this run; it stays where they are asked for anew. */
+    this.newest = 0;
     /** Time in s that the view ends at; null where it follows the newest. */
     this.end = null;
     this.asked = null;
@@ -21,11 +23,18 @@ export class View {
     return this.end === null;
   }
 
+  /** Beginning and end in s of what is shown. */
+  get shown() {
+    const end = this.end ?? this.newest;
+    return { start: end - this.span, end };
+  }
+
   /** Begin a run; a short recording is shown whole. */
   begin(duration) {
     const isShort = duration !== null && duration > 0 && duration <= SPANS.at(-1);
     this.spans = isShort ? [...SPANS.filter((span) => span < duration), duration] : SPANS;
     this.span = Math.min(USUAL, this.spans.at(-1));
+    this.newest = 0;
     this.end = null;
     this.asked = null;
     this.isBehind = false;
@@ -37,11 +46,10 @@ export class View {
     return this.spans[Math.max(0, Math.min(this.spans.length - 1, here + steps))];
   }
 
-  /** Show what ends at a time, as far as something is held there; extent is that of the history. */
-  showUntil(time, extent) {
-    if (!extent) return;
-    const earliest = Math.min(extent.end, extent.start + this.span);
-    this.end = Math.max(earliest, Math.min(extent.end, time));
+  /** Show what ends at a time, as far as something is held there, which is from `oldest` on. */
+  showUntil(time, oldest) {
+    const earliest = Math.min(this.newest, oldest + this.span);
+    this.end = Math.max(earliest, Math.min(this.newest, time));
   }
 
   /**

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a live stream: it goes on, can be held and scrolled back, saved, lost and found again."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import sigmf
+import zmq
+from numpy.typing import NDArray
+
+from .browser import PATIENCE, Run, Window, serving, window
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+RATE = 1.92e6
+CENTRE = 806e6
+OFFSET = 0.4e6  # of the carrier: above the centre in even seconds, below it in odd ones
+BLOCK = round(0.02 * RATE)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+class Sender:
+    """Sends noise and a carrier in real time, as a flowgraph's ZMQ PUSH Sink does, until it is told to stop."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.sent = 0
+
+    def __enter__(self) -> Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        rng = np.random.default_rng(1)
+        noise = 0.01 * rng.standard_normal((50 * BLOCK, 2), np.float32).view(np.complex64)[:, 0]
+        with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
+            sender.linger = 0
+            sender.sndtimeo = 200
+            sender.bind(f"tcp://127.0.0.1:{self._port}")
+            began: float | None = None
+            while not self._stop.is_set():
+                try:
+                    sender.send(self._block(noise, rng).tobytes())
+                except zmq.Again:
+                    continue  # nobody is there yet, or any more
+                began = began or time.monotonic()
+                self.sent += BLOCK
+                self._stop.wait(max(0.0, began + self.sent / RATE - time.monotonic()))
+
+    def _block(self, noise: NDArray[np.complex64], rng: np.random.Generator) -> NDArray[np.complex64]:
+        position = self.sent + np.arange(BLOCK)
+        first = rng.integers(len(noise) - BLOCK)
+        sign = 1 - 2 * (position[0] // round(RATE) % 2)
+        carrier = 0.1 * np.exp(2j * np.pi * sign * OFFSET / RATE * position)
+        return (noise[first : first + BLOCK] + carrier).astype(np.complex64)
+
+
+@contextmanager
+def live(folder: Path, address: str, stream: int) -> Iterator[Run]:
+    source = f"zmq+pull://127.0.0.1:{stream}"
+    options = ("--sample-rate", f"{RATE}", "--frequency", f"{CENTRE}", "--overlap", "0", "--save-dir", folder)
+    with serving(folder / "log.txt", "segment", source, *options, address=address) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def sender() -> Iterator[Sender]:
+    with Sender(free_port()) as sender:
+        yield sender
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("live")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, sender: Sender) -> Iterator[Run]:
+    with live(folder, "127.0.0.1:0", sender._port) as run:
+        yield run
+
+
+@pytest.fixture
+def shown(browser: Browser, run: Run) -> Iterator[Window]:
+    with window(browser, run.url) as shown:
+        wait_until(shown, 3.5)
+        shown.page.locator("#span").select_option("5")
+        shown.page.wait_for_timeout(300)
+        wait_until(shown, 3.5)
+        yield shown
+
+
+def wait_until(shown: Window, seconds: float) -> None:
+    """Wait until the waterfall has come to a time of the stream."""
+    deadline = time.monotonic() + PATIENCE
+    while end_of(shown) < seconds:
+        assert time.monotonic() < deadline
+        shown.page.wait_for_timeout(50)
+    shown.settle()
+
+
+def end_of(shown: Window) -> float:
+    """Time up to which the waterfall has come; 0 for a moment where all of it comes anew."""
+    return max((tile.time_start + len(tile.power) * tile.row_seconds for tile in shown.tiles), default=0.0)
+
+
+def decibels(shown: Window, x: float, y: float) -> float | None:
+    """What is to be read at a place; None where there is no data, as where this machine was too slow."""
+    found = re.search(r"(-?[\d.]+) dB", shown.point(x, y))
+    return float(found[1]) if found else None
+
+
+def check_carrier(shown: Window, seconds: range) -> None:
+    """The carrier is where it was sent, in the middle of each of these seconds of the stream."""
+    axes = shown.axes()
+    read = 0
+    for second in seconds:
+        y = axes.y(second + 0.5)
+        upper, lower = (decibels(shown, axes.x((CENTRE + sign * OFFSET) / 1e6), y) for sign in (1, -1))
+        if upper is None or lower is None:
+            continue
+        read += 1
+        assert (upper > lower + 10) == (second % 2 == 0), f"second {second}: {upper} dB above, {lower} dB below"
+    assert read >= 2
+
+
+def test_it_goes_on_until_it_is_held(shown: Window) -> None:
+    page = shown.page
+    assert shown.text("#connection") == "live"
+    assert page.locator("#banner").is_hidden()  # neither simulated nor recorded
+    assert page.locator("#pause").inner_text() == "Pause"
+    before = shown.axes()
+    wait_until(shown, end_of(shown) + 0.5)
+    assert shown.axes().time > before.time + 0.3
+    page.locator("#plot").press("Space")
+    assert shown.text("#connection") == "paused"
+    held, picture = shown.axes(), shown.picture()
+    wait_until(shown, end_of(shown) + 1)
+    assert shown.axes() == held
+    assert np.array_equal(shown.picture(), picture)
+    assert "back" in shown.text("#back")
+    first = int(held.time) - 3
+    check_carrier(shown, range(max(0, first), first + 4))
+    page.get_by_role("button", name="Resume").click()
+    assert shown.text("#connection") == "live"
+    shown.settle()
+    assert shown.axes().time > held.time + 0.9
+
+
+def test_scrolling_back(shown: Window) -> None:
+    page = shown.page
+    wait_until(shown, 12)
+    before = end_of(shown)
+    page.locator("#plot").press("PageDown")
+    shown.settle()
+    assert shown.text("#connection") == "paused"
+    axes = shown.axes()
+    view = 0.8 * 5  # s that it goes back
+    assert before - view - 0.5 < axes.time < end_of(shown) - view + 0.1
+    check_carrier(shown, range(int(axes.time) - 3, int(axes.time)))
+    # The wheel, the slider and the mouse do the same.
+    page.locator("#plot").hover(position={"x": 300, "y": 200})
+    page.mouse.wheel(0, 100)
+    page.wait_for_timeout(100)
+    assert shown.axes().time == pytest.approx(axes.time - 0.5, abs=0.1)
+    before = end_of(shown)
+    page.locator("#scroll").fill("2")
+    shown.settle()
+    held = shown.axes().time
+    assert before - 2 - 0.5 < held < end_of(shown) - 2 + 0.1
+    corner = page.locator("#plot").bounding_box()
+    assert corner is not None
+    page.mouse.move(corner["x"] + 300, corner["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(corner["x"] + 300, corner["y"] + 200, steps=4)
+    page.mouse.up()
+    shown.settle()
+    assert shown.axes().time == pytest.approx(held - 100 * -axes.per_y, abs=0.1)
+    page.locator("#plot").press("Home")
+    shown.settle()
+    assert shown.text("#connection") == "live"
+
+
+def test_a_late_page_sees_what_was_before(shown: Window, browser: Browser, run: Run) -> None:
+    with window(browser, run.url) as late:
+        wait_until(late, end_of(shown))
+        assert min(tile.time_start for tile in late.tiles) < 0.2
+        late.page.locator("#span").select_option("20")
+        late.page.locator("#plot").press("Space")
+        end = int(late.axes().time)
+        late.page.wait_for_timeout(300)
+        wait_until(late, end)
+        check_carrier(late, range(max(0, end - 10), end - 4))
+        late.wait_for_text("#health", "2 pages")
+
+
+def test_the_last_seconds_become_a_recording(shown: Window, folder: Path) -> None:
+    shown.page.get_by_role("button", name=re.compile("^Save last")).click()
+    shown.wait_for_text("#message", ".sigmf-meta")
+    path = Path(re.search(r"Saved (.*?\.sigmf-meta)", shown.text("#message"))[1])  # type: ignore[index]
+    assert path.parent == folder
+    handle = sigmf.fromfile(str(path))
+    document = json.loads(path.read_text())
+    samples = handle.read_samples()
+    assert 2 * RATE < len(samples) <= 10 * RATE
+    assert document["global"]["core:sample_rate"] == RATE
+    assert document["captures"][0]["core:frequency"] == CENTRE
+    # They are the samples that were sent: in an even second, the carrier is above the centre.
+    start = document["captures"][0]["core:global_index"]
+    even = round((2 * np.ceil(start / RATE / 2) + 0.5) * RATE) - start
+    spectrum = np.abs(np.fft.fft(samples[even : even + 19200]))
+    assert np.fft.fftfreq(19200, 1 / RATE)[spectrum.argmax()] == pytest.approx(OFFSET, abs=200)
+
+
+def test_a_shorter_span_has_finer_rows(shown: Window) -> None:
+    coarse = shown.tiles[-1].row_seconds
+    shown.page.locator("#plot").press("Space")
+    for _ in range(3):
+        shown.page.locator("#plot").press("+")
+    assert shown.page.locator("#span").input_value() == "0.5"
+    held = shown.axes()
+    while shown.tiles[-1].row_seconds > coarse / 4:
+        shown.page.wait_for_timeout(50)
+    shown.settle()
+    assert shown.axes() == held  # what was looked at stays, and only becomes finer
+    assert shown.text("#connection") == "paused"
+    assert decibels(shown, 200, 200) is not None or "no data" in shown.text("#readout")
+
+
+def test_a_server_that_dies_and_another_one_that_ends(browser: Browser, tmp_path: Path) -> None:
+    address, stream = f"127.0.0.1:{free_port()}", free_port()
+    with Sender(stream), live(tmp_path, address, stream) as run, window(browser, run.url) as shown:
+        shown.may_lose_connection = True
+        wait_until(shown, 1.0)
+        run.process.kill()  # without a goodbye
+        shown.wait_for_text("#lost", "Connection lost. What is shown is from before. Trying again")
+        assert shown.text("#connection") == "connection lost"
+        assert shown.axes().per_x > 0  # what was received can still be looked at
+        shown.page.locator("#plot").press("s")
+        assert shown.text("#message").startswith("There is no connection; nothing was saved.")
+        before, end = shown.hello["run"], end_of(shown)
+        shown.tiles.clear()
+        with live(tmp_path, address, stream) as another:
+            shown.wait_for_text("#connection", "live")  # the page comes back by itself
+            assert shown.page.locator("#lost").is_hidden()
+            assert shown.hello["run"] != before
+            wait_until(shown, 0.5)
+            assert shown.axes().time < max(end, end_of(shown))  # time began anew; nothing of the other run is left
+            assert another.stop() == 130
+        shown.wait_for_text("#lost", "The run is over, and the server is gone. What is shown is from before.")
+        assert shown.axes().per_x > 0
+        shown.page.get_by_role("button", name="Try now").click()
+        shown.wait_for_text("#lost", "Trying again in")
