@@ -249,7 +249,8 @@ def _annotating(recording: Recording, output: Path | None, options: Options, out
     check_annotations_output(recording, target, outputs.overwrite)
     inputs, results = (recording.meta_path, recording.data_path), (target, target.with_suffix(DATA_SUFFIX))
     name, rate = recording.meta_path.name, recording.sample_rate
-    with segmenting(name, options, outputs, rate, inputs, results, recording=recording) as run:
+    frequency = recording.captures[0].frequency if recording.captures else None
+    with segmenting(name, options, outputs, rate, inputs, results, frequency=frequency, recording=recording) as run:
         yield run
         if run.analysed:
             _write_annotations(recording, run, target, outputs)

@@ -20,7 +20,8 @@ from rfvit_rt.web.protocol import MAX_ROWS, Correct, Delete, Request, Save, View
 FRAMES_PER_SECOND = 20
 STATUS_SECONDS = 1.0
 MESSAGES_AT_ONCE = 256  # of a log, between two tiles
-MOST_LAG = 1.5  # s of stream that a page may be behind before it is taken to the newest
+MOST_LAG = 1.5  # s of stream that a slow page may be behind before it is taken to the newest
+SLOW = 0.25  # s that a page takes to take a tile and messages from which it is slow
 CATCHING_UP = 15.0  # s that it may take to read what is held when it connects, or asks for it again
 FIRST_VIEW = 0.5  # s to wait for what the page shows
 MESSAGES_PER_SECOND, BURST = 50.0, 200.0  # that a page may send
@@ -52,6 +53,7 @@ class Connection:
         self._news = board.news.end
         self._row = board.waterfall.begin
         self._catching_up_until = math.inf
+        self._took = 0.0  # s that the page took to take what was sent last
         self._dropped = 0
         self._allowance = BURST
         self._heard_at = time.monotonic()
@@ -87,6 +89,7 @@ class Connection:
                 next_state = began + STATUS_SECONDS
             await self._send_messages()
             has_more = await self._send_tile()
+            self._took = time.monotonic() - began
             pause = 0.0 if has_more else began + 1 / FRAMES_PER_SECOND - time.monotonic()
             await asyncio.sleep(max(0.0, pause))
 
@@ -128,8 +131,8 @@ class Connection:
         return time.monotonic() < self._catching_up_until
 
     def _skip_what_is_old(self) -> None:
-        if self._is_catching_up or self._board.ended:
-            return
+        if self._took < SLOW or self._is_catching_up or self._board.ended:
+            return  # a stream that comes in a rush is no reason: a tile can hold many seconds
         lag = self._board.clock.now - self._board.waterfall.time_of(self._row, self._board.clock.now)
         if lag > MOST_LAG + 2 / self._view.rows_per_second:
             self._row = self._board.waterfall.number_at(self._board.clock.now - 1 / FRAMES_PER_SECOND)

@@ -166,11 +166,21 @@ class Page:
         assert isinstance(found, dict)
         return found
 
+    def seen(self, kind: str, /, **values: Any) -> dict[str, Any]:
+        """The last message of a type that has these values, waited for if there was none yet."""
+        found = [message for message in self.of(kind) if values.items() <= message.items()]
+        return found[-1] if found else self.next(kind, **values)
+
     def next_tile(self, time_end: float = 0.0) -> Tile:
         """The next tile that reaches to a time."""
         found = self.until(lambda read: isinstance(read, Tile) and end_of(read) >= time_end - 1e-6)
         assert isinstance(found, Tile)
         return found
+
+    def reach(self, time_end: float) -> None:
+        """Read on until the tiles reach to a time."""
+        if not any(end_of(tile) >= time_end - 1e-6 for tile in self.tiles):
+            self.next_tile(time_end)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
