@@ -86,6 +86,7 @@ def build(options: BuildOptions, console: Console) -> None:
     model = find_model(options.model) if options.model else default_model()
     precision, batches = precision_name(options.precision), parse_batches(options.batches)
     tensorrt = import_engine("tensorrt")
+    tensorrt.check_builder()
     gpu = tensorrt.gpu_number(options.device)
     models = [model]
     if options.iq_rate is not None:

@@ -97,7 +97,7 @@ class PlanKey:
         if self.batches != here.batches:
             return f"it was made for batches of {_listed(self.batches)}, not of {_listed(here.batches)}"
         if here.portable and not self.portable:
-            return "only the TensorRT release that made it can run it"
+            return "it was not made version-compatible"
         return None
 
 

@@ -6,6 +6,7 @@ One way serves TensorRT 10 (from 10.12 on) and 11: strongly typed networks, tens
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -199,7 +200,10 @@ def find_plan(model: ModelFile, precision: str | None, gpu: int) -> tuple[PlanKe
 def _command(model: ModelFile, precision: str) -> str:
     """What to do where a plan is missing or stale."""
     iq = f" --iq-in {model.sample_rate:g} --item-type {model.item_type}" if isinstance(model, IQModel) else ""
-    return f"build it here with 'rfvit build {model.path} --precision {precision}{iq}'"
+    command = f"rfvit build {model.path} --precision {precision}{iq}"
+    if _LEAN:
+        return f"build it with '{command} --version-compatible' where all of TensorRT is, on a GPU of the same kind"
+    return f"build it here with '{command}'"
 
 
 def plan_key(
@@ -240,11 +244,7 @@ def build_plan(
     ModelError
         If TensorRT cannot make a network of the model.
     """
-    if _LEAN:
-        raise EngineError(
-            "the lean runtime of TensorRT builds no plans; pip install -e '.[tensorrt]' in the repository, or build "
-            "with --version-compatible elsewhere and point RFVIT_PLANS at the folder"
-        )
+    check_builder()
     data = model.to_onnx() if isinstance(model, IQModel) else read_graph(model)
     graph = in_precision(data, key.precision)
     messages = _Messages()
@@ -266,6 +266,15 @@ def build_plan(
                 return None
             raise ModelError(f"TensorRT cannot build a plan of {model.path} ({messages.last}); try another --precision")
         return Built(bytes(plan), bytes(cache.serialize()))
+
+
+def check_builder() -> None:
+    """Raise :class:`EngineError` where only the lean runtime is installed, which builds no plans."""
+    if _LEAN:
+        raise EngineError(
+            "the lean runtime of TensorRT builds no plans; pip install -e '.[tensorrt]' in the repository, or build "
+            "with --version-compatible elsewhere and point RFVIT_PLANS at the folder"
+        )
 
 
 def _network_flags() -> int:
@@ -654,8 +663,11 @@ def _runtimes(portable: bool, messages: _Messages) -> tuple[trt.Runtime, ...]:
 
 
 def _started(thing: Thing, purpose: str, messages: _Messages) -> Thing:
-    """Refuse what was made with an error: where CUDA fails it is an empty shell, whose use ends the process."""
-    return _made(None if messages.any else thing, purpose, messages)
+    """Refuse what was made with an error: where CUDA fails it is an empty shell, and its use or end a segfault."""
+    if messages.any:
+        _keep_for_ever(thing)
+        return _made(None, purpose, messages)
+    return thing
 
 
 def _made(thing: Thing | None, purpose: str, messages: _Messages) -> Thing:
@@ -697,10 +709,17 @@ def _device(number: int) -> cuda.Device:
 def _primary_context(number: int) -> cuda.Context:
     """Hold on to the context that torch and the CUDA runtime use too, so that memory and streams are shared with them.
 
-    It is kept until the process ends: PyCUDA gives it back only in the thread that took it, and leaves it current
-    there.
+    It is kept until the process ends, and not freed then: PyCUDA 2026.1 would give it back by a call that CUDA has for
+    contexts of one's own, in the thread that took it alone, and print that this failed.
     """
-    return _device(number).retain_primary_context()
+    context = _device(number).retain_primary_context()
+    _keep_for_ever(context)
+    return context
+
+
+def _keep_for_ever(thing: object) -> None:
+    """Keep an object from being freed, also when Python ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 @contextmanager

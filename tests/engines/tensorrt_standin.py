@@ -39,6 +39,7 @@ class _Behaviour:
         self.executions = 0
         self.refuse_execution: str | None = None
         self.rounding: Callable[[int], float] = lambda size: 0.0  # added to the results of a batch of a size
+        self.freed_empty = 0  # builders and runtimes that would have ended the process
         self.flags: set[int] = set()
         self.reused_timings = 0
         self.phases_seen: list[str] = []
@@ -277,6 +278,9 @@ class Builder:
             _fail(logger, str(_behaviour.broken))
         _cuda._require_context()
 
+    def __del__(self) -> None:
+        _behaviour.freed_empty += self._is_empty
+
     def create_network(self, flags: int = 0) -> INetworkDefinition:
         _refuse_empty(self)
         if not flags & 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED:
@@ -342,6 +346,9 @@ class Runtime:
         self._is_empty = _behaviour.broken is not None
         if self._is_empty:
             _fail(logger, str(_behaviour.broken))
+
+    def __del__(self) -> None:
+        _behaviour.freed_empty += self._is_empty
 
     def load_runtime(self, path: str) -> Runtime:
         runtime = Runtime(self._logger)
