@@ -18,7 +18,7 @@ from rfvit_rt.errors import EngineError, ModelError
 
 
 @contextmanager
-def _telemetry_hidden() -> Iterator[None]:
+def telemetry_hidden() -> Iterator[None]:
     """Hide the package that reports every import of OpenVINO to its maker, unasked; OpenVINO then uses its own stub."""
     name = "openvino_telemetry"
     if name in sys.modules:  # someone else has imported it: theirs to decide
@@ -31,8 +31,8 @@ def _telemetry_hidden() -> Iterator[None]:
         del sys.modules[name]
 
 
-with _telemetry_hidden():
-    import openvino
+with telemetry_hidden():
+    import openvino as openvino  # for who must import it the same way
 
 # The golden output is stored as float16 (rounding up to 2.5e-4) and f32 itself errs by some 1e-5;
 # bf16 keeps 8 bits of every factor.
