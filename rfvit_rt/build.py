@@ -58,7 +58,7 @@ class BuildOptions:
     item_type : str
         Of the samples that it takes.
     portable : bool
-        Whether later releases of TensorRT, and the lean runtime, are to run the plans too.
+        Whether the plans are for the lean runtime, which later releases of TensorRT can load.
     again : bool
         Whether to build what is up to date already.
     """
@@ -86,7 +86,7 @@ def build(options: BuildOptions, console: Console) -> None:
     model = find_model(options.model) if options.model else default_model()
     precision, batches = precision_name(options.precision), parse_batches(options.batches)
     tensorrt = import_engine("tensorrt")
-    tensorrt.check_builder()
+    tensorrt.check_builder(portable=options.portable)
     gpu = tensorrt.gpu_number(options.device)
     models = [model]
     if options.iq_rate is not None:

@@ -452,7 +452,11 @@ def build(
     ] = "cf32_le",
     version_compatible: Annotated[
         bool,
-        typer.Option("--version-compatible", help="Let later releases and the lean runtime run it; it may be slower."),
+        typer.Option(
+            "--version-compatible",
+            help="Make it for the lean runtime (pip install tensorrt-lean) of this release, which later releases of "
+            "TensorRT can load; it may be slower.",
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Build even where the plan is up to date.")] = False,
 ) -> None:

@@ -205,6 +205,26 @@ def test_what_tensorrt_says_against_a_model_is_passed_on(gpu):
     assert not list(gpu.plans.iterdir())
 
 
+def test_a_plan_for_the_lean_runtime_needs_it_before_the_build(gpu, monkeypatch):
+    options = replace(SMALL, portable=True)
+    with pytest.raises(
+        EngineError, match=r"lean runtime of TensorRT 11\.4\.0\.106, here is none; pip install tensorrt-lean"
+    ):
+        said(options)
+    assert built(gpu) == 0
+    monkeypatch.setattr(gpu.module, "_lean_release", lambda: "11.3.0.99")
+    with pytest.raises(EngineError, match=r"here is 11\.3\.0\.99; pip install tensorrt-lean==11\.4\.0\.106"):
+        said(options)
+
+
+def test_the_lean_runtime_alone_builds_nothing(monkeypatch, tmp_path):
+    with (
+        standing_in(monkeypatch, tmp_path, lean=True),
+        pytest.raises(EngineError, match="builds no plans; pip install"),
+    ):
+        said()
+
+
 def test_a_folder_that_cannot_be_is_found_out_before_the_build(gpu, tmp_path):
     gpu.plans.touch()
     with pytest.raises(EngineError, match=r"cannot make the folder .*name another folder in RFVIT_PLANS"):

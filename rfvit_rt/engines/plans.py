@@ -60,7 +60,7 @@ class PlanKey:
     batches : tuple of int
         Batch sizes that it is meant for, ascending: it takes any from the first to the last.
     portable : bool
-        Whether later releases of TensorRT, and the lean runtime, may run it too.
+        Whether it is for the lean runtime of its release, which later releases of TensorRT can load.
     """
 
     model_sha256: str

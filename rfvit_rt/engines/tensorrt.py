@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import packages_distributions, version
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -244,7 +246,7 @@ def build_plan(
     ModelError
         If TensorRT cannot make a network of the model.
     """
-    check_builder()
+    check_builder(portable=False)
     data = model.to_onnx() if isinstance(model, IQModel) else read_graph(model)
     graph = in_precision(data, key.precision)
     messages = _Messages()
@@ -268,12 +270,23 @@ def build_plan(
         return Built(bytes(plan), bytes(cache.serialize()))
 
 
-def check_builder() -> None:
-    """Raise :class:`EngineError` where only the lean runtime is installed, which builds no plans."""
+def check_builder(*, portable: bool) -> None:
+    """Find out whether plans can be built, and proved, before there are minutes of work in them.
+
+    Raises
+    ------
+    EngineError
+        If only the lean runtime is installed, which builds none; or if that is missing for a version-compatible plan.
+    """
     if _LEAN:
         raise EngineError(
             "the lean runtime of TensorRT builds no plans; pip install -e '.[tensorrt]' in the repository, or build "
             "with --version-compatible elsewhere and point RFVIT_PLANS at the folder"
+        )
+    if portable and _lean_release() != trt.__version__:
+        raise EngineError(
+            f"a version-compatible plan has to prove itself in the lean runtime of TensorRT {trt.__version__}, here is "
+            f"{_lean_release() or 'none'}; pip install tensorrt-lean=={trt.__version__}"
         )
 
 
@@ -397,7 +410,7 @@ class PlanRunner:
             raise
 
     def _load(self, plan: bytes, key: PlanKey) -> None:
-        self._runtimes = _runtimes(key.portable, self._messages)
+        self._runtimes = _runtimes(key, self._messages)
         self._held.callback(self._forget, "_runtimes")
         loaded = self._runtimes[-1].deserialize_cuda_engine(plan)
         self._engine: trt.ICudaEngine = _made(loaded, "load the plan", self._messages)
@@ -643,23 +656,31 @@ def _tensors(engine: trt.ICudaEngine) -> list[_Tensor]:
     ]
 
 
-def _runtimes(portable: bool, messages: _Messages) -> tuple[trt.Runtime, ...]:
-    """Make what loads a plan, the last of these; the full runtime leaves version-compatible plans to the lean one."""
+def _runtimes(key: PlanKey, messages: _Messages) -> tuple[trt.Runtime, ...]:
+    """Make what loads a plan, the last of these; a version-compatible one is for the lean runtime of its release."""
     runtime = _started(trt.Runtime(messages), "start its runtime", messages)
-    if not portable or _LEAN:
+    if not key.portable:
         return (runtime,)
-    package = find_spec("tensorrt_lean_libs")
-    libraries = [
-        path
-        for folder in (package and package.submodule_search_locations) or ()
-        for path in Path(folder).glob("libnvinfer_lean.so.*")
-    ]
-    if not libraries:
+    release = _lean_release()
+    if release != key.tensorrt:
         raise EngineError(
-            "this plan is version-compatible and needs TensorRT's lean runtime; pip install tensorrt-lean, or build "
-            "the plan again without --version-compatible"
+            f"this plan is version-compatible and needs the lean runtime of TensorRT {key.tensorrt}, here is "
+            f"{release or 'none'}; pip install tensorrt-lean=={key.tensorrt}, or build the plan again without "
+            "--version-compatible"
         )
-    return runtime, _made(runtime.load_runtime(str(libraries[0])), "load its lean runtime", messages)
+    if _LEAN:
+        return (runtime,)
+    folder = files("tensorrt_lean_libs")
+    (library,) = [entry for entry in folder.iterdir() if entry.name.startswith("libnvinfer_lean.so.")]
+    return runtime, _made(runtime.load_runtime(str(library)), "load its lean runtime", messages)
+
+
+def _lean_release() -> str | None:
+    """Release of the lean runtime that is installed."""
+    if _LEAN:
+        return str(trt.__version__)
+    names = packages_distributions().get("tensorrt_lean_libs")
+    return version(names[0]) if names else None
 
 
 def _started(thing: Thing, purpose: str, messages: _Messages) -> Thing:

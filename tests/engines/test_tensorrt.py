@@ -12,7 +12,6 @@ import hashlib
 import json
 import threading
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 
 import numpy as np
 import onnx
@@ -489,29 +488,37 @@ def test_a_graph_that_tensorrt_cannot_build(gpu, model):
 # ---- plans for other releases, and the lean runtime ----
 
 
-def with_lean_libraries(monkeypatch, gpu, folder):
+def with_lean_libraries(monkeypatch, gpu, folder, release="11.4.0.106"):
     """As the package tensorrt-lean installs them."""
     (folder / "libnvinfer_lean.so.11").touch()
-    spec = ModuleSpec("tensorrt_lean_libs", None, is_package=True)
-    spec.submodule_search_locations = [str(folder)]
-    find = gpu.module.find_spec
-    monkeypatch.setattr(gpu.module, "find_spec", lambda name: spec if name == "tensorrt_lean_libs" else find(name))
+    monkeypatch.setattr(
+        gpu.module, "packages_distributions", lambda: {"tensorrt_lean_libs": ["tensorrt_lean_cu13_libs"]}
+    )
+    monkeypatch.setattr(gpu.module, "version", {"tensorrt_lean_cu13_libs": release}.__getitem__)
+    monkeypatch.setattr(gpu.module, "files", {"tensorrt_lean_libs": folder}.__getitem__)
 
 
 def test_a_portable_plan_runs_in_the_lean_runtime_that_the_full_one_loads(gpu, model, monkeypatch, tmp_path, batch):
     make_plan(gpu, model, portable=True)
-    with pytest.raises(EngineError, match="needs TensorRT's lean runtime; pip install tensorrt-lean"):
+    with pytest.raises(
+        EngineError, match=r"TensorRT 11\.4\.0\.106, here is none; pip install tensorrt-lean==11\.4\.0\.106"
+    ):
         load_engine(model, "tensorrt")
     with_lean_libraries(monkeypatch, gpu, tmp_path)
     with load_engine(model, "tensorrt") as engine:
         engine.infer(*batch(3))
 
 
-def test_an_earlier_releases_portable_plan_runs(gpu, model, monkeypatch, tmp_path):
+def test_an_earlier_releases_portable_plan_runs_with_its_lean_runtime(gpu, model, monkeypatch, tmp_path):
     path = make_plan(gpu, model, portable=True)
     stored = read_plan(path)
-    with_lean_libraries(monkeypatch, gpu, tmp_path)
     write_plan(path, replace(stored.key, tensorrt="11.2.1.2"), stored.plan)
+    with_lean_libraries(monkeypatch, gpu, tmp_path)
+    with pytest.raises(
+        EngineError, match=r"needs the lean runtime of TensorRT 11\.2\.1\.2, here is 11\.4\.0\.106; pip inst"
+    ):
+        load_engine(model, "tensorrt")
+    with_lean_libraries(monkeypatch, gpu, tmp_path, "11.2.1.2")
     load_engine(model, "tensorrt").close()
     write_plan(path, replace(stored.key, tensorrt="11.5.0.1"), stored.plan)
     with pytest.raises(EngineError, match=r"made by TensorRT 11\.5\.0\.1, this is 11\.4\.0\.106"):
@@ -525,7 +532,6 @@ def test_the_lean_runtime_alone_runs_portable_plans_and_no_others(monkeypatch, t
     pictures, widths = batch(9)
     (expected,) = reference(read_graph(model), pictures=pictures, bin_widths=widths)
     with standing_in(monkeypatch, tmp_path, lean=True) as gpu:
-        monkeypatch.setattr(tensorrt_standin.Runtime, "_is_lean", True, raising=False)
         assert gpu.module.trt.__name__ == "tensorrt_lean"
         initialise = tensorrt_standin.Runtime.__init__
 
