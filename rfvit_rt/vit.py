@@ -7,6 +7,7 @@ Imported by ``training/`` and ``engines/pytorch.py`` alone; the runtime reads th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,9 @@ class VitConfig:
         more blocks.
     embedding : {"linear", "staged"}
         What makes a token of a patch's pixels: one linear layer, or :class:`StagedEmbedding`.
+    head_features, head_hidden : int
+        Of the decoder: features that a place at half resolution gets from its token, and features between its two
+        convolutions.
 
     Raises
     ------
@@ -55,13 +59,16 @@ class VitConfig:
     mlp_ratio: int = 4
     head: str = "decoder"
     embedding: str = "linear"
+    head_features: int = 12
+    head_hidden: int = 16
 
     def __post_init__(self) -> None:
         if self.embedding not in EMBEDDINGS:
             raise ModelError(f"there is no embedding {self.embedding!r:.40}; choose of {', '.join(EMBEDDINGS)}")
         if self.head not in HEADS:
             raise ModelError(f"there is no head {self.head!r:.40}; choose of {', '.join(HEADS)}")
-        if min(self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads) < 1:
+        sizes = (self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads)
+        if min(*sizes, self.head_features, self.head_hidden) < 1:
             raise ModelError(f"a network has positive sizes only, got {self}")
         if self.patch % 2 or self.n_steps % self.patch or self.n_bins % self.patch:
             raise ModelError(
@@ -76,6 +83,12 @@ class VitConfig:
             )
         if self.head == "blocks" and (self.width // 2) % self.heads:
             raise ModelError(f"half of the width {self.width} must be a multiple of the {self.heads} heads")
+
+    @property
+    def head_alone(self) -> dict[str, Any]:
+        """What concerns the head and not the encoder, as arguments."""
+        names = ("n_classes", "head", "head_features", "head_hidden")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -210,16 +223,14 @@ class SegmentationHead(nn.Module):
     to a place, join there, so that the edges are as sharp as the input's and need not pass through the tokens.
     """
 
-    features = 16
-    hidden = 32
-
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.grid = config.grid
         self.coarse = config.patch // 2  # a patch's side at half resolution
+        self.features = config.head_features
         self.unfold = nn.Linear(config.width, self.coarse**2 * self.features)
-        self.mix = nn.Conv2d(self.features + 4, self.hidden, 3, padding=1)
-        self.classify = nn.Conv2d(self.hidden, 4 * config.n_classes, 3, padding=1)
+        self.mix = nn.Conv2d(self.features + 4, config.head_hidden, 3, padding=1)
+        self.classify = nn.Conv2d(config.head_hidden, 4 * config.n_classes, 3, padding=1)
         initialise(self)
 
     def forward(self, tokens: Tensor, pictures: Tensor) -> Tensor:

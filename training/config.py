@@ -38,6 +38,8 @@ class ModelSize:
     mlp_ratio: int = 4
     head: Literal["decoder", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
     embedding: Literal["linear", "staged"] = "linear"
+    head_features: int = 12  # of the decoder
+    head_hidden: int = 16
 
     def scaled(self, times: int) -> ModelSize:
         """A network with so many times the weights in its blocks: wider, with as many features a head, as deep.

@@ -236,9 +236,9 @@ def start_from(model: nn.Module, path: Path, labels: tuple[str, ...]) -> dict[st
     if not isinstance(model, Segmenter) or source.recipe.get("unet"):
         raise ModelError(f"a U-Net starts from scratch, and {path} can start none; leave --init out")
     wanted = model.config
-    if dataclasses.replace(source.vit, n_classes=wanted.n_classes, head=wanted.head) != wanted:
+    if dataclasses.replace(source.vit, **wanted.head_alone) != wanted:
         raise ModelError(f"{path} holds {source.vit}, the recipe asks for {wanted}; make [model] equal in both")
-    same = source.labels == labels and source.vit.head == wanted.head
+    same = source.labels == labels and source.vit.head_alone == wanted.head_alone
     prefixes = ("encoder.", "head.") if same else ("encoder.",)
     known = model.state_dict()
     loaded = {name: value for name, value in source.mean.items() if name in known and name.startswith(prefixes)}

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,11 +113,14 @@ def test_a_lora_run_ships_a_plain_model_and_goes_on_after_a_stop(
     assert out.is_file()
 
 
-def test_a_head_for_other_labels_is_left_behind(finetuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("change", [{"n_classes": 4}, {"head_hidden": 24}, {"head": "linear"}])
+def test_a_head_of_another_kind_is_left_behind(
+    finetuned: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
     best = checkpoint.load(finetuned / checkpoint.BEST)
-    model = Segmenter(VitConfig(64, 64, 4, width=48, depth=2, heads=3))
+    model = Segmenter(dataclasses.replace(VitConfig(64, 64, 3, width=48, depth=2, heads=3), **change))
     head = {name: value.clone() for name, value in model.head.state_dict().items()}
-    finetune.start_from(model, finetuned / checkpoint.BEST, (*LABELS, "WLAN"))
+    finetune.start_from(model, finetuned / checkpoint.BEST, (*LABELS, "WLAN")[: model.config.n_classes])
     assert all(torch.equal(value, best.mean[f"encoder.{name}"]) for name, value in model.encoder.state_dict().items())
     assert all(torch.equal(value, head[name]) for name, value in model.head.state_dict().items())
     assert "its encoder is used, its head is not" in capsys.readouterr().out
