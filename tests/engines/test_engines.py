@@ -123,7 +123,7 @@ def test_refuses_tampered_weights(damaged, name, weight):
     with pytest.raises(
         ModelError, match=r"damaged\.onnx deviates from its golden output by 0\.\d+ on .*, 0\.\d+ is allowed"
     ):
-        load(model, name)
+        load(model, name, precision="f32")  # bf16, the default of some processors, has to allow more
 
 
 def test_refuses_weights_that_are_not_numbers(damaged, name):
