@@ -117,6 +117,7 @@ class Window:
     page: Page
     host: str
     tiles: list[Tile] = field(default_factory=list)
+    marks: int = 0
     messages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     may_lose_connection: bool = False
@@ -151,6 +152,7 @@ class Window:
             self.note(str(error))
             return
         if not len(tile.power):  # what begins here comes anew
+            self.marks += 1
             self.tiles = [known for known in self.tiles if known.time_start < tile.time_start]
         else:
             self.tiles.append(tile)
@@ -175,6 +177,13 @@ class Window:
 
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text().replace("\u00a0", " ")
+
+    def choose_span(self, seconds: float) -> None:
+        """Show so many seconds, and wait until the tiles for it begin to come."""
+        marks = self.marks
+        self.page.locator("#span").select_option(f"{seconds:g}")
+        while self.marks == marks:
+            self.page.wait_for_timeout(50)
 
     def settle(self) -> None:
         """Wait until what was asked for is drawn."""
@@ -227,14 +236,19 @@ def _place(readout: str) -> tuple[float, float]:
 
 
 @contextmanager
-def window(browser: Browser, url: str, size: dict[str, int] | None = None, **options: Any) -> Iterator[Window]:
-    """Open the page; nothing may go wrong there."""
+def window(
+    browser: Browser, url: str, size: dict[str, int] | None = None, script: str = "", **options: Any
+) -> Iterator[Window]:
+    """Open the page, after a script if one is given; nothing may go wrong there."""
     context = browser.new_context(viewport=size or LAPTOP, **options)  # type: ignore[arg-type]
     try:
         page = context.new_page()
         opened = Window(page, urlsplit(url).netloc)
         opened.watch()
-        page.goto(url)
+        page.add_init_script(script)
+        answer = page.goto(url)
+        assert answer is not None
+        assert "unsafe" not in answer.headers["content-security-policy"]
         yield opened
         assert opened.problems == []
     finally:

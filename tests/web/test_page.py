@@ -114,6 +114,9 @@ def test_power_is_what_the_model_saw(seen: Window) -> None:
     """Spectrum and time course: medians over all rows, and over the columns of NR's band."""
     for label in LABELS[1:]:
         seen.page.get_by_role("checkbox", name=re.compile(f"^{label}")).uncheck()  # no mask, no boxes
+    assert seen.text("#unit") == "dB over the noise floor"
+    seen.page.locator("#least").fill(str(seen.hello["db_min"]))
+    seen.page.locator("#most").fill(str(seen.hello["db_max"]))
     axes, darkness = seen.axes(), 1 - seen.picture().mean(axis=2)
     first = seen.tiles[0]
     frequencies = (first.low_edge + (np.arange(first.power.shape[1]) + 0.5) * first.column_width) / 1e6
@@ -128,6 +131,9 @@ def test_power_is_what_the_model_saw(seen: Window) -> None:
         course.extend(np.median(tile.power[:, inside], axis=1))
         shown.extend(np.median(darkness[np.rint(axes.y(times)).astype(int)][:, x[inside]], axis=1))
     assert np.corrcoef(shown, course)[0, 1] > 0.9
+    seen.page.locator("#least").fill("20")
+    seen.page.locator("#most").fill("21")
+    assert np.median(seen.picture()[top:bottom, x[0] : x[-1]]) > 0.99  # all noise is white now
 
 
 def test_boxes_have_their_places_and_tags(seen: Window, run: Run) -> None:
@@ -381,7 +387,7 @@ def test_keyboard_alone(seen: Window) -> None:
 
 def test_zoom_asks_for_finer_rows(seen: Window) -> None:
     coarse = min(tile.row_seconds for tile in seen.tiles)
-    seen.page.locator("#span").select_option("0.05")
+    seen.choose_span(0.05)
     while not seen.tiles or seen.tiles[-1].row_seconds > 0.7 * coarse:
         seen.page.wait_for_timeout(50)
     assert seen.axes().per_y == pytest.approx(-0.05 / 450, rel=0.1)

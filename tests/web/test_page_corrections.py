@@ -228,6 +228,31 @@ def test_hostile_names_stay_text_on_all_pages(shown: Window, browser: Browser, r
         assert "2 pages" in other.text("#health") or "2 pages" in shown.text("#health")
 
 
+def test_a_finger_draws(browser: Browser, run: Run, folder: Path) -> None:
+    with window(browser, run.url, PHONE, is_mobile=True, has_touch=True) as shown:
+        ready(shown)
+        axes = shown.axes()
+        corner = shown.page.locator("#plot").bounding_box()
+        assert corner is not None
+        shown.page.get_by_role("button", name="Draw box").tap()
+        touch = shown.page.context.new_cdp_session(shown.page)
+        for kind, frequency, at in (
+            ("Start", 2138.5, 0.04),
+            ("Move", 2140, 0.03),
+            ("Move", 2141.5, 0.02),
+            ("End", 0, 0),
+        ):
+            points = [{"x": corner["x"] + axes.x(frequency), "y": corner["y"] + axes.y(at)}] if frequency else []
+            touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+        shown.settle()
+        assert shown.text("#editor h2").lower() == "new box"
+        assert float(shown.page.locator("#editor [name=low]").input_value()) == pytest.approx(2138.5, abs=0.3)
+        assert float(shown.page.locator("#editor [name=high]").input_value()) == pytest.approx(2141.5, abs=0.3)
+        assert float(shown.page.locator("#editor [name=end]").input_value()) == pytest.approx(0.04, abs=0.002)
+        shown.page.get_by_role("button", name="Cancel").tap()
+        shown.wait("() => document.getElementById('editor').hidden")
+
+
 def test_what_cannot_be_is_said(shown: Window) -> None:
     select_lte(shown)
     form = shown.page.locator("#editor")

@@ -45,8 +45,7 @@ def run(folder: Path) -> Iterator[Run]:
 def seen(browser: Browser, run: Run) -> Iterator[Window]:
     with window(browser, run.url, color_scheme="dark") as seen:
         seen.wait_for_text("#connection", "run over")
-        seen.page.locator("#span").select_option("20")
-        seen.page.wait_for_timeout(300)
+        seen.choose_span(20)
         while not seen.tiles:
             seen.page.wait_for_timeout(50)
         seen.settle()

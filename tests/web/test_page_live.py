@@ -107,8 +107,7 @@ def run(folder: Path, sender: Sender) -> Iterator[Run]:
 def shown(browser: Browser, run: Run) -> Iterator[Window]:
     with window(browser, run.url) as shown:
         wait_until(shown, 3.5)
-        shown.page.locator("#span").select_option("5")
-        shown.page.wait_for_timeout(300)
+        shown.choose_span(5)
         wait_until(shown, 3.5)
         yield shown
 
@@ -208,10 +207,9 @@ def test_a_late_page_sees_what_was_before(shown: Window, browser: Browser, run: 
     with window(browser, run.url) as late:
         wait_until(late, end_of(shown))
         assert min(tile.time_start for tile in late.tiles) < 0.2
-        late.page.locator("#span").select_option("20")
+        late.choose_span(20)
         late.page.locator("#plot").press("Space")
         end = int(late.axes().time)
-        late.page.wait_for_timeout(300)
         wait_until(late, end)
         check_carrier(late, range(max(0, end - 10), end - 4))
         late.wait_for_text("#health", "2 pages")
@@ -248,6 +246,37 @@ def test_a_shorter_span_has_finer_rows(shown: Window) -> None:
     assert shown.axes() == held  # what was looked at stays, and only becomes finer
     assert shown.text("#connection") == "paused"
     assert decibels(shown, 200, 200) is not None or "no data" in shown.text("#readout")
+
+
+KEEP_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(address) { super(address); window.sockets.push(this); }
+};
+"""
+
+
+def test_a_lost_connection_goes_on_where_it_was(browser: Browser, run: Run) -> None:
+    """The same run: what was there stays, and what came meanwhile is fetched."""
+    with window(browser, run.url, script=KEEP_SOCKETS) as shown:
+        wait_until(shown, 3.0)
+        shown.choose_span(60)
+        wait_until(shown, 3.0)
+        begin = min(tile.time_start for tile in shown.tiles)
+        run_before, lost_at = shown.hello["run"], end_of(shown)
+        shown.page.evaluate("() => window.sockets.at(-1).close()")
+        shown.wait_for_text("#connection", "connection lost")
+        shown.wait_for_text("#connection", "live")
+        assert shown.hello["run"] == run_before
+        wait_until(shown, lost_at + 1.5)
+        assert min(tile.time_start for tile in shown.tiles) == begin  # nothing came twice
+        edges = [(t.time_start, t.time_start + len(t.power) * t.row_seconds) for t in shown.tiles]
+        received = {at for at in np.arange(lost_at - 1, lost_at + 1, 0.02) if any(a <= at < b for a, b in edges)}
+        shown.page.locator("#plot").press("Space")
+        axes = shown.axes()
+        for at in sorted(received)[::10]:
+            assert "dB" in shown.point(axes.x(CENTRE / 1e6), axes.y(at))
+        assert len(received) > 50
 
 
 def test_a_server_that_dies_and_another_one_that_ends(browser: Browser, tmp_path: Path) -> None:

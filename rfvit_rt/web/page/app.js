@@ -8,7 +8,8 @@ import { Connection, streamAddress } from "./connection.js";
 import { Editor } from "./editor.js";
 import { History } from "./history.js";
 import { entryFor, fillHelp } from "./keys.js";
-import { element, fillEmissions, fillHealth, fillLegend, fillShares } from "./panels.js";
+import { drawScale, element, fillEmissions, fillHealth, fillLegend, fillShares } from "./panels.js";
+import { hush, say, showConnection, showStream } from "./notices.js";
 import { Plot } from "./plot.js";
 import { Pointer } from "./pointer.js";
 import { readout } from "./readout.js";
@@ -16,11 +17,11 @@ import { Strip } from "./strip.js";
 import { Theme } from "./theme.js";
 import { View } from "./view.js";
 
-const MESSAGE_SECONDS = 15;
 const ASK_SECONDS = 0.2; // that a view must stand still before tiles are asked for it
 const MOST_SAVED = 10; // s
 const OPACITY = 0.65; // of the mask
 const FAINT = 0.25;
+const LEVELS = [0.1, 0.75]; // share of the power's range that is shown from black to white, until somebody says otherwise
 
 const $ = (id) => document.getElementById(id);
 
@@ -36,6 +37,8 @@ const scene = {
   hidden: new Set(),
   opacity: OPACITY,
   palette: "grey",
+  /** Power, 0 to 255, that is darkest and lightest. */
+  levels: LEVELS.map((share) => 255 * share),
   newestBandOnly: false,
   isDrawing: false,
   /** Where the cursor is, as a share of the waterfall's width and height: it stays there while the stream goes on. */
@@ -46,7 +49,7 @@ const scene = {
   draft: null,
 };
 /** Colours of power, and of each class: rgb and hatch, null where it is hidden. */
-let paint = { power: powerColours("grey", true), tints: [] };
+let paint = { power: powerColours("grey", true, [0, 255]), tints: [] };
 let isPausedBySelection = false;
 let pending = null; // what the server was asked to do with a box
 let isEnded = false;
@@ -80,7 +83,7 @@ const take = {
     editor.setLabels(hello.labels.slice(1));
     fillLegend($("legend"), scene.looks, scene.hidden, toggleLabel);
     describeRun(hello);
-    showConnection(connectionState);
+    showLink();
     repaint();
   },
   status(status) {
@@ -89,9 +92,10 @@ const take = {
     if (isFirst) ask(true);
     if (status.ended !== isEnded) {
       isEnded = status.ended;
-      showConnection(connectionState);
+      showLink();
     }
-    showTuning();
+    scene.isAbsolute = (status.frequency ?? scene.hello.frequency) !== null;
+    showStream(scene.hello, status, scene.answer);
     fillHealth($("health").querySelector("dl"), scene.hello, status, drawing);
   },
   annotation(box) {
@@ -118,7 +122,7 @@ const take = {
   activity: (interval) => scene.strip.addActivity(interval),
   answer(answer) {
     scene.answer = answer;
-    showTuning();
+    showStream(scene.hello, scene.status, answer);
   },
   saved({ kind, path, count, message }) {
     const what = kind === "recording" ? "Saved" : "Corrections are in";
@@ -136,7 +140,7 @@ const take = {
   },
   end({ reason }) {
     isEnded = true;
-    showConnection("open");
+    showLink();
     const what = reason || "the run is over";
     say(`${what[0].toUpperCase()}${what.slice(1)}. What was received can still be looked at.`);
   },
@@ -165,6 +169,7 @@ function beginRun(hello) {
   fillSpans();
   // Amplitudes are what CSI is looked at for; the strip has the activities.
   setOpacity(hello.task === "activity" ? FAINT : OPACITY);
+  scene.levels = LEVELS.map((share) => 255 * share);
 }
 
 function describeRun(hello) {
@@ -177,6 +182,7 @@ function describeRun(hello) {
   $("save").textContent = `Save last ${seconds(Math.min(MOST_SAVED, hello.save_seconds))}`;
   $("emissions").hidden = isCsi;
   $("newest-band-label").hidden = true;
+  showLevels();
   $("labels-title").textContent = isCsi ? "Activities" : "Labels";
   $("mask-name").textContent = isCsi ? "Tint" : "Mask";
 }
@@ -233,7 +239,7 @@ function showUntil(time) {
 function showPause() {
   $("pause").textContent = view.isLive ? "Pause" : "Resume";
   document.body.dataset.view = view.isLive ? "live" : "paused";
-  showConnection(connectionState);
+  showLink();
   redraw();
 }
 
@@ -268,6 +274,7 @@ function select(box) {
 function submit(draft) {
   const { id, label, time_start, time_end, freq_lower_edge, freq_upper_edge } = draft;
   const request = { id, label, time_start, time_end, freq_lower_edge, freq_upper_edge };
+  scene.lastLabel = label;
   if (connection.send({ type: "correct", ...request })) pending = { kind: "correct", ...request };
   else editor.complain("There is no connection; try again when it is back.");
 }
@@ -321,7 +328,8 @@ function repaint() {
     const look = number > 0 && !scene.hidden.has(label) ? scene.looks.get(label) : null;
     return look ? { rgb: channels(look.colour), hatch: look.hatch } : null;
   });
-  paint = { power: powerColours(scene.palette, theme.isDark), tints };
+  paint = { power: powerColours(scene.palette, theme.isDark, scene.levels), tints };
+  drawScale($("scale"), powerColours(scene.palette, theme.isDark, [0, 255]));
   scene.history.repaint(paint);
   redraw();
 }
@@ -333,6 +341,23 @@ function toggleLabel(label) {
   repaint();
 }
 
+/** Take what was typed for the darkest and the lightest power; nonsense changes nothing. */
+function setLevels() {
+  const { db_min: least, db_max: most } = scene.hello;
+  const [low, high] = [$("least"), $("most")].map((field) => ((field.valueAsNumber - least) / (most - least)) * 255);
+  if (!(low < high)) return;
+  scene.levels = [low, high];
+  repaint();
+}
+
+function showLevels() {
+  const { db_min: least, db_max: most } = scene.hello;
+  const [low, high] = scene.levels.map((level) => least + (level / 255) * (most - least));
+  $("least").value = String(Number(low.toPrecision(2)));
+  $("most").value = String(Number(high.toPrecision(2)));
+  $("unit").textContent = scene.hello.power_unit;
+}
+
 function setOpacity(share) {
   scene.opacity = Math.max(0, Math.min(1, share));
   $("opacity").value = String(Math.round(100 * scene.opacity));
@@ -341,64 +366,12 @@ function setOpacity(share) {
 
 // ---- what is written ----
 
-let connectionState = "connecting";
-let connectionWait = 0; // s
-let hushing = null;
+/** How the connection stands, and s until the next attempt. */
+const link = { state: "connecting", wait: 0 };
 
-/** Tell people something; errors stay until they are put away. */
-function say(text, isProblem = false) {
-  clearTimeout(hushing);
-  $("message").querySelector("span").textContent = text;
-  $("message").dataset.kind = isProblem ? "problem" : "note";
-  $("message").hidden = false;
-  if (!isProblem) hushing = setTimeout(hush, 1000 * MESSAGE_SECONDS);
-}
-
-function hush() {
-  $("message").hidden = true;
-}
-
-function showConnection(state, wait = connectionWait) {
-  connectionState = state;
-  connectionWait = wait;
-  const isLost = state !== "open";
-  const isFirst = scene.hello === null;
-  const words = isLost ? (isFirst ? "connecting" : "connection lost") : isEnded ? "run over" : view.isLive ? "live" : "paused";
-  $("connection").textContent = words;
-  document.body.dataset.connection = isLost ? (isFirst ? "connecting" : "lost") : isEnded ? "ended" : "open";
+function showLink() {
+  showConnection(link, { isKnown: scene.hello !== null, isEnded }, view.isLive);
   $("pause").disabled = isEnded && view.isLive;
-  const isWaiting = state === "waiting";
-  $("lost").hidden = !isWaiting && !(isLost && !isFirst);
-  if ($("lost").hidden) return;
-  const old = isFirst ? "" : " What is shown is from before.";
-  const next = isWaiting ? `Trying again in ${Math.max(1, Math.round(wait))} s.` : "Trying again …";
-  const what = isFirst ? "The server does not answer." : isEnded ? "The run is over, and the server is gone." : "Connection lost.";
-  $("lost").querySelector("span").textContent = `${what}${old} ${next}`;
-}
-
-function showTuning() {
-  const { hello, status } = scene;
-  const { recorded, simulated } = status ?? hello;
-  const rate = status?.sample_rate ?? hello.sample_rate;
-  const frequency = status?.frequency ?? hello.frequency;
-  scene.isAbsolute = frequency !== null;
-  const facts = [];
-  if (frequency !== null) facts.push(`${Number((frequency / 1e6).toFixed(6))} MHz`);
-  if (hello.task === "activity") {
-    if (scene.answer) facts.push(`now: ${scene.answer.label}, ${Math.round(100 * scene.answer.confidence)} %`);
-  } else if (rate) {
-    facts.push(`${Number((rate / 1e6).toFixed(6))} MS/s`);
-  }
-  $("tuning").textContent = facts.join(" · ");
-  const banner = bannerFor(recorded, simulated);
-  if ($("banner").textContent !== banner) $("banner").textContent = banner;
-  $("banner").hidden = !banner;
-}
-
-function bannerFor(recorded, simulated) {
-  if (simulated && recorded) return "Simulated and recorded: no radio received this, and it is not live.";
-  if (simulated) return "Simulated: no radio received this.";
-  return recorded ? "A recording: this is not live." : "";
 }
 
 let drawing = "";
@@ -624,6 +597,7 @@ $("palette").addEventListener("change", () => {
   scene.palette = $("palette").value;
   repaint();
 });
+for (const name of ["least", "most"]) $(name).addEventListener("input", () => scene.hello && setLevels());
 $("newest-band").addEventListener("change", () => {
   scene.newestBandOnly = $("newest-band").checked;
   redraw();
@@ -640,6 +614,9 @@ const connection = new Connection(streamAddress(location), {
     redraw();
   },
   onTile: takeTile,
-  onState: showConnection,
+  onState(state, wait = 0) {
+    Object.assign(link, { state, wait });
+    showLink();
+  },
   onProblem: (problem) => say(`The server said what this page does not understand: ${problem}`, true),
 });

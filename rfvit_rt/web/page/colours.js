@@ -84,12 +84,13 @@ const SCALES = {
  *
  * @param {string} palette - grey or cividis
  * @param {boolean} isDark - whether the page is; grey follows it, so that noise is what the ground is
+ * @param {number[]} levels - power that has the first colour, and power that has the last
  * @returns {Uint32Array} as ImageData has them on little-endian machines, which are all that browsers run on
  */
-export function powerColours(palette, isDark) {
+export function powerColours(palette, isDark, [low, high]) {
   const anchors = SCALES[palette === "cividis" ? palette : isDark ? "dark" : "light"].map(channels);
   return Uint32Array.from({ length: 256 }, (_, power) => {
-    const place = (power / 255) * (anchors.length - 1);
+    const place = Math.max(0, Math.min(1, (power - low) / (high - low))) * (anchors.length - 1);
     const below = Math.min(anchors.length - 2, Math.floor(place));
     const mix = anchors[below].map((low, channel) => low + (anchors[below + 1][channel] - low) * (place - below));
     return packed(mix.map(Math.round), 255);

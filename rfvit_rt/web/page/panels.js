@@ -48,6 +48,13 @@ export function fillLegend(list, looks, hidden, onToggle) {
   list.replaceChildren(...rows);
 }
 
+/** Draw the colours of power, from the first to the last. */
+export function drawScale(canvas, colours) {
+  [canvas.width, canvas.height] = [colours.length, 1];
+  const pixels = new Uint8ClampedArray(colours.buffer);
+  canvas.getContext("2d").putImageData(new ImageData(pixels, colours.length), 0, 0);
+}
+
 /** Say of each label how much of the band it has now, or which one is the newest answer. */
 export function fillShares(list, looks, shares) {
   [...looks.keys()].forEach((label, number) => {
