@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -252,7 +252,7 @@ def build_plan(
     messages = _Messages()
     monitor = _Monitor(progress)
     with _current(_primary_context(gpu_number(device))):
-        builder = _started(trt.Builder(messages), "start its builder", messages)
+        builder = _started(trt.Builder, "start its builder", messages)
         network = builder.create_network(_network_flags())
         _parse(graph, network, messages, model.path)
         config = builder.create_builder_config()
@@ -658,7 +658,7 @@ def _tensors(engine: trt.ICudaEngine) -> list[_Tensor]:
 
 def _runtimes(key: PlanKey, messages: _Messages) -> tuple[trt.Runtime, ...]:
     """Make what loads a plan, the last of these; a version-compatible one is for the lean runtime of its release."""
-    runtime = _started(trt.Runtime(messages), "start its runtime", messages)
+    runtime = _started(trt.Runtime, "start its runtime", messages)
     if not key.portable:
         return (runtime,)
     release = _lean_release()
@@ -683,10 +683,14 @@ def _lean_release() -> str | None:
     return version(names[0]) if names else None
 
 
-def _started(thing: Thing, purpose: str, messages: _Messages) -> Thing:
-    """Refuse what was made with an error: where CUDA fails it is an empty shell, and its use or end a segfault."""
+def _started(start: Callable[[_Messages], Thing], purpose: str, messages: _Messages) -> Thing:
+    """Make a builder or a runtime; where CUDA fails, that gives nothing, or an empty shell whose use is a segfault."""
+    try:
+        thing = start(messages)
+    except TypeError:  # what pybind11 makes of a null pointer
+        return _made(None, purpose, messages)
     if messages.any:
-        _keep_for_ever(thing)
+        _keep_for_ever(thing)  # its end would be a segfault too
         return _made(None, purpose, messages)
     return thing
 

@@ -59,12 +59,15 @@ class Stubs:
         For MYPYPATH: the package as a user imports it.
     enums : dict
         Members of every enumeration, and their numbers.
+    environment : dict
+        With which the bindings themselves can be imported, as ``tensorrt_bindings`` or ``tensorrt_lean_bindings``.
     """
 
     package: str
     version: str
     folder: Path
     enums: dict[str, dict[str, int]]
+    environment: dict[str, str]
 
     @cached_property
     def definitions(self) -> dict[str, ast.stmt]:
@@ -100,10 +103,10 @@ def make_stubs(package: str, site: Path, folder: Path) -> Stubs:
     libraries = folder / "lib"
     libraries.mkdir(parents=True)
     _compile(libraries, [f"lib{name}.so.{version[1].partition('.')[0]}" for name in LIBRARIES[package]])
-    environment = os.environ | {"LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(site)}
+    environment = {"LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(site)}
     made = subprocess.run(
         [sys.executable, "-c", _MAKE, f"{package}_bindings", package, str(folder / "raw")],
-        env=environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -114,7 +117,7 @@ def make_stubs(package: str, site: Path, folder: Path) -> Stubs:
     stub = target / f"{package}.pyi"
     found = json.loads(made.stdout)
     stub.write_text(_mended(stub.read_text(encoding="utf-8"), found["cpp"]), encoding="utf-8")
-    return Stubs(package, version[1], target.parent, found["enums"])
+    return Stubs(package, version[1], target.parent, found["enums"], environment)
 
 
 def _compile(folder: Path, names: list[str]) -> None:

@@ -33,7 +33,8 @@ class _Behaviour:
     """What tests make TensorRT do, and what it was asked to do."""
 
     def __init__(self) -> None:
-        self.broken: str | None = None  # why builders and runtimes come empty
+        self.broken: str | None = None  # why builders and runtimes come empty, or
+        self.null = False  # not at all
         self.no_plan: str | None = None  # why there is none
         self.loaded = 0  # plans that were given to it
         self.executions = 0
@@ -114,6 +115,14 @@ class ILogger:
 
     def log(self, severity: ILogger.Severity, msg: str) -> None:
         raise NotImplementedError
+
+
+def _break(is_empty: bool, logger: ILogger) -> None:
+    """As TensorRT where CUDA fails."""
+    if is_empty:
+        _fail(logger, str(_behaviour.broken))
+    if is_empty and _behaviour.null:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
 def _fail(logger: ILogger, reason: str) -> None:
@@ -274,12 +283,11 @@ class Builder:
         self._logger = logger
         _behaviour.flags = {BuilderFlag.TF32}  # set at the start, as in TensorRT
         self._is_empty = _behaviour.broken is not None
-        if self._is_empty:
-            _fail(logger, str(_behaviour.broken))
+        _break(self._is_empty, logger)
         _cuda._require_context()
 
     def __del__(self) -> None:
-        _behaviour.freed_empty += self._is_empty
+        _behaviour.freed_empty += self._is_empty and not _behaviour.null
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
         _refuse_empty(self)
@@ -344,11 +352,10 @@ class Runtime:
         self._logger = logger
         self._is_lean = False
         self._is_empty = _behaviour.broken is not None
-        if self._is_empty:
-            _fail(logger, str(_behaviour.broken))
+        _break(self._is_empty, logger)
 
     def __del__(self) -> None:
-        _behaviour.freed_empty += self._is_empty
+        _behaviour.freed_empty += self._is_empty and not _behaviour.null
 
     def load_runtime(self, path: str) -> Runtime:
         runtime = Runtime(self._logger)

@@ -401,12 +401,15 @@ def test_what_tensorrt_refuses_comes_with_its_reason(gpu, model):
         load_engine(model, "tensorrt")
 
 
-def test_an_empty_runtime_is_not_used(gpu, model):
+@pytest.mark.parametrize("null", [False, True])
+def test_an_empty_runtime_is_not_used(gpu, model, null):
     """TensorRT hands one out where the driver is too old for it, and ends the process when it is used or freed.
 
-    So does the real lean runtime 11.4 on a machine without a GPU, which is what the stand-in follows.
+    So does the real lean runtime 11.4 on a machine without a GPU, and the real bindings on empty libraries raise a
+    TypeError: the stand-in follows both.
     """
     make_plan(gpu, model)
+    gpu.trt.null = null
     gpu.trt.broken = "CUDA initialization failure with error: 35"
     with pytest.raises(
         EngineError, match=r"TensorRT cannot start its runtime \(CUDA initialization failure with error: 35\)"

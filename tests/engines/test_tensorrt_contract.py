@@ -12,8 +12,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -33,6 +35,9 @@ NEEDS_BINDINGS = "the bindings are in the test extra, for Linux on x86-64: pip i
 _LEAN_AS_WELL = "from tensorrt import *\nfrom tensorrt import __version__ as __version__\n"
 # Where the type of something is lost: in NumPy, or where TensorRT gives a NumPy type.
 _UNTYPED = (r"trt\.nptype\(", r"\bpart\[0\] for part\b", r"np\.array_equal\(")
+
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles the empty libraries")
 
 
 @pytest.fixture(scope="session", params=["installed", *map(str, OTHERS)])
@@ -162,6 +167,63 @@ def test_all_that_runs_a_plan_is_in_the_lean_bindings_too(lean, cache):
         '"ICudaEngine" has no attribute' in text
         for text in objections(lean, cache, ast.unparse(tree).replace("num_io_tensors", "num_bindings"))
     )
+
+
+ON_THE_BINDINGS = """
+import json, sys
+from rfvit_rt.engines import tensorrt as engine
+from rfvit_rt.errors import EngineError
+trt, told = engine.trt, []
+
+class Shown:
+    def start(self, *told_): told.append(["start", *told_])
+    def step(self, *told_): told.append(["step", *told_]); return told_[-1] < 1
+    def finish(self, *told_): told.append(["finish", *told_])
+
+messages, monitor = engine._Messages(), engine._Monitor(Shown())
+for severity in (trt.ILogger.Severity.WARNING, trt.ILogger.Severity.INTERNAL_ERROR):
+    messages.log(severity, f"a {severity.name}\\n of it")
+monitor.phase_start("p", None, 3)
+going = [monitor.step_complete("p", step) for step in range(2)]
+monitor.phase_finish("p")
+try:
+    refused = repr(engine._started(trt.Runtime, "start its runtime", engine._Messages()))
+except EngineError as error:
+    refused = str(error)
+print(json.dumps({
+    "told": told, "going": going, "stopped": monitor.stopped, "last": messages.last, "refused": refused,
+    "dims": [trt.Dims([2, 3])[axis] for axis in range(len(trt.Dims([2, 3])))],
+    "types": [trt.nptype(kind).__name__ for kind in (trt.float32, trt.int32, trt.uint8)],
+    "flags": [flag.name for flag in engine._builder_flags(True)],
+    "network": engine._network_flags() == 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
+}))
+"""
+
+
+def test_the_module_on_the_real_bindings(stubs, tmp_path):
+    """What needs no library behind the bindings: its own classes on theirs, and that nothing at all is refused."""
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text(
+        "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
+    )
+    put_pycuda(tmp_path)
+    path = os.pathsep.join([str(tmp_path), stubs.environment["PYTHONPATH"], str(REPOSITORY)])
+    environment = os.environ | stubs.environment | {"PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_THE_BINDINGS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "told": [["start", "p", None, 3], ["step", "p", 0], ["step", "p", 1], ["finish", "p"]],
+        "going": [True, False],
+        "stopped": True,
+        "last": "a INTERNAL_ERROR of it",
+        "refused": "TensorRT cannot start its runtime (no reason given); 'rfvit doctor' tells what is installed",
+        "dims": [2, 3],
+        "types": ["float32", "int32", "uint8"],
+        "flags": ["DISTRIBUTIVE_INDEPENDENCE", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"],
+        "network": True,
+    }
 
 
 def _is_of_trt(node: ast.AST) -> bool:
