@@ -37,7 +37,10 @@ _LEAN_AS_WELL = "from tensorrt import *\nfrom tensorrt import __version__ as __v
 _UNTYPED = (r"trt\.nptype\(", r"\bpart\[0\] for part\b", r"np\.array_equal\(")
 
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles the empty libraries")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles the empty libraries"),
+    pytest.mark.timeout(300),  # mypy reads NumPy's stubs first, which takes a busy machine most of a minute
+]
 
 
 @pytest.fixture(scope="session", params=["installed", *map(str, OTHERS)])
