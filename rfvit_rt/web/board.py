@@ -92,7 +92,7 @@ class Board:
         known = replace(self._hello, recorded=figures.recorded, frequency=self.frequency)
         if isinstance(figures, SegmentationFigures):
             rate = figures.sample_rate or self._hello.sample_rate
-            known = replace(known, sample_rate=rate, simulated=figures.simulated)
+            known = replace(known, sample_rate=rate, simulated=self._is_simulated(figures))
         return encode(known)
 
     def tell(self, kind: str, /, **values: object) -> None:
@@ -162,6 +162,9 @@ class Board:
             is_current=is_current,
         )
 
+    def _is_simulated(self, figures: SegmentationFigures) -> bool:
+        return self._hello.simulated or figures.simulated
+
     def _status(self) -> Status:
         figures = self.figures()
         common: dict[str, Any] = {
@@ -183,7 +186,7 @@ class Board:
                 sample_rate=figures.sample_rate,
                 lost=dict(figures.lost),
                 age=percentiles(figures.sample_age),
-                simulated=figures.simulated,
+                simulated=self._is_simulated(figures),
                 **common,
             )
         return Status(

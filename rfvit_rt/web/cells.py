@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rfvit_rt.datatypes import Mask
 from rfvit_rt.web.clock import StreamClock
 from rfvit_rt.web.protocol import SPECTRUM, Tile
-from rfvit_rt.wire.summary import class_numbers
+from rfvit_rt.wire.summary import classify
 
 MOST_PICTURES = 64  # that wait for their stretch of labels; two or three do
 
@@ -47,8 +47,7 @@ class Cells:
         """
         rows = mask.step_count
         step = mask.sample_count / rows
-        number = class_numbers(mask)
-        probability = np.take_along_axis(mask.probabilities, number[:, :, None], axis=2)[:, :, 0]
+        number, probability = classify(mask)
         start, end = clock.seconds(mask.sample_start, mask.sample_end)
         return Tile(
             kind=SPECTRUM,

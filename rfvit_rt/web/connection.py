@@ -81,7 +81,8 @@ class Connection:
         with suppress(TimeoutError):  # it takes the view that there is
             await asyncio.wait_for(self._has_view.wait(), FIRST_VIEW)
         self._catching_up_until = time.monotonic() + CATCHING_UP
-        next_state = time.monotonic() + STATUS_SECONDS
+        next_frame = time.monotonic()
+        next_state = next_frame + STATUS_SECONDS
         while True:
             began = time.monotonic()
             if began >= next_state:
@@ -90,8 +91,8 @@ class Connection:
             await self._send_messages()
             has_more = await self._send_tile()
             self._took = time.monotonic() - began
-            pause = 0.0 if has_more else began + 1 / FRAMES_PER_SECOND - time.monotonic()
-            await asyncio.sleep(max(0.0, pause))
+            next_frame = began if has_more else max(next_frame + 1 / FRAMES_PER_SECOND, time.monotonic())
+            await asyncio.sleep(next_frame - time.monotonic())
 
     async def _send_state(self) -> None:
         await self._websocket.send_text(encode(replace(self._board.status, frames_dropped=self._dropped)))

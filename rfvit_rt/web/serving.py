@@ -112,7 +112,7 @@ def serving_spectrum(place: Place, subject: Subject, console: Console) -> Iterat
         sample_rate=subject.sample_rate,
         frequency=subject.frequency,
         recorded=None,
-        simulated=False,
+        simulated=recording is not None and _is_simulated(recording),
         step_seconds=spec.time_step,
         n_bins=n_bins,
         db_min=spec.db_min,
@@ -164,6 +164,11 @@ def serving_sensing(place: Place, subject: Subject, console: Console) -> Iterato
     board = Board(hello, subject.figures)
     with _serving(Server(place.address, board), None, console) as server:
         yield Page(SensingView(server, board, labels, hello.step_seconds, spec.max_gap), server.access.url, server)
+
+
+def _is_simulated(recording: Recording) -> bool:
+    """Whether a recording says that no radio received it, as those do that rfvit makes."""
+    return str(recording.metadata["global"].get("core:description", "")).lower().startswith("simulated")
 
 
 def _colours(labels: tuple[str, ...]) -> dict[str, str]:

@@ -236,25 +236,22 @@ def decimate(tile: Tile, factor: int, most_columns: int) -> Tile:
 
 
 def _pooled_classes(tile: Tile, factor: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    shape = _pool(np.maximum, tile.power, factor, width).shape
-    number, most = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
-    confidence = np.zeros(shape, np.uint8)
+    rows, columns = len(tile.power) // factor, math.ceil(tile.power.shape[1] / width)
+    counted = np.uint8 if factor * width < 256 else np.uint32
+    number, most = np.zeros((rows, columns), np.uint8), np.zeros((rows, columns), counted)
     for label in np.flatnonzero(np.bincount(tile.class_number.ravel(), minlength=1)):
-        carries = tile.class_number == label
-        count = _pool(np.add, carries.astype(np.int32), factor, width) if label else (most == 0).astype(np.int32)
-        wins = count > most
-        sure = _pool(np.maximum, np.where(carries, tile.confidence, np.uint8(0)), factor, width)
-        np.copyto(number, np.uint8(label), where=wins)
-        np.copyto(confidence, sure, where=wins)
         if label:
-            np.copyto(most, count, where=wins)
-    return number, confidence
+            count = _pool(np.add, (tile.class_number == label).astype(counted), factor, width)
+            np.copyto(number, np.uint8(label), where=count > most)
+            np.maximum(most, count, out=most)
+    wins = tile.class_number == np.repeat(np.repeat(number, factor, 0), width, 1)[:, : tile.power.shape[1]]
+    return number, _pool(np.maximum, tile.confidence * wins, factor, width)
 
 
 def _pool(function: np.ufunc, cells: NDArray[Any], factor: int, width: int) -> NDArray[Any]:
     rows, columns = cells.shape
     if factor > 1:
-        cells = function.reduce(cells.reshape(rows // factor, factor, columns), axis=1)
+        cells = function.reduce(cells.reshape(rows // factor, factor, columns), axis=1, dtype=cells.dtype)
     if width > 1:
         cells = function.reduceat(cells, np.arange(0, columns, width), axis=1)
     return cells
