@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.engines import Engine, load_engine
 from rfvit_rt.errors import SpecMismatch, StreamError
 from rfvit_rt.models import default_model
-from rfvit_rt.pipeline import Analysed, PipelineSettings, PipelineStatistics, analyse
+from rfvit_rt.pipeline import TURN, Analysed, PipelineSettings, PipelineStatistics, analyse
 
 RATE = 2e6
 WINDOW = 80_000  # samples in 40 ms
@@ -129,3 +130,14 @@ def test_leaving_early_stops_the_source(engine: Engine, model: ModelFile) -> Non
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert closed.wait(10)
+
+
+def test_threads_take_short_turns_while_it_runs_and_then_as_before(engine: Engine, model: ModelFile) -> None:
+    before = sys.getswitchinterval()
+    stream = analyse(
+        blocks(noise(3 * WINDOW), WINDOW), engine, model.contract, PipelineSettings(), PipelineStatistics()
+    )
+    next(stream)
+    assert sys.getswitchinterval() == pytest.approx(TURN)
+    list(stream)
+    assert sys.getswitchinterval() == before
