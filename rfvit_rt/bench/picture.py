@@ -7,7 +7,7 @@ import io
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from rfvit_rt.bench.report import Benchmark
 from rfvit_rt.bench.stream import Trial
@@ -34,14 +34,16 @@ def draw(benchmark: Benchmark) -> bytes:
         axes.axvline(rate, color="0.5", linestyle="--", label=label)
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
-        axis.set_major_formatter(ScalarFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("Sample rate (MS/s)")
     axes.set_ylabel("Sample age after the window's end (ms)")
     machine = benchmark.machine
     axes.set_title(
         f"{machine.processor}, {machine.cores} cores; {benchmark.model}; hollow: did not keep up", fontsize=9
     )
-    axes.grid(which="both", alpha=0.3)
+    axes.grid(alpha=0.3)
     axes.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=DPI, format="png")
