@@ -22,7 +22,7 @@ from rfvit_rt.web.waterfall import Waterfall
 MOST_MESSAGES = 10_000
 MOST_NEWS = 1000
 MOST_OCCUPANCIES = 20_000  # ten minutes of one every 30 ms
-MOST_EMISSIONS = 500  # those that were seen last
+MOST_EMISSIONS = 200  # those that were seen last
 CURRENT_SECONDS = 1.5  # an endless emission is seen once a second
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 

@@ -49,7 +49,8 @@ class Connection:
         self._has_view = asyncio.Event()
         self._is_since = False  # whether the view asks for tiles again
         self._replies: deque[str] = deque(maxlen=MESSAGES_AT_ONCE)
-        self._message = self._occupancy = 0  # next ones to send
+        self._message = board.messages.begin  # next ones to send
+        self._occupancy = board.occupancies.begin
         self._news = board.news.end
         self._row = board.waterfall.begin
         self._catching_up_until = math.inf

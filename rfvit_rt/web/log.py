@@ -20,6 +20,11 @@ class Log:
         self._messages: deque[str] = deque(maxlen=most)
         self.end = 0  # number of the message that will come next
 
+    @property
+    def begin(self) -> int:
+        """Number of the oldest message that is held."""
+        return self.end - len(self._messages)
+
     def append(self, message: str) -> None:
         """Take up the next message."""
         self._messages.append(message)
@@ -43,8 +48,7 @@ class Log:
         int
             How many of those wanted are no longer held.
         """
-        begin = self.end - len(self._messages)
-        missed = max(0, begin - number)
+        missed = max(0, self.begin - number)
         first = number + missed
-        read = list(islice(self._messages, first - begin, first - begin + most))
+        read = list(islice(self._messages, first - self.begin, first - self.begin + most))
         return read, first + len(read), missed

@@ -47,8 +47,9 @@ offset type
 ...    uint8[]  confidence: probability of that class times 255
 ====== ======== ======================================================================================================
 
-Rows ascend in time, columns in frequency; the last column may reach beyond the band. Tiles follow each other and do not
-overlap, but for ``since`` (below); time that no tile covers was lost. A cell that stands for several pixels shows the
+Rows ascend in time, columns in frequency; the last column may reach beyond the band. Tiles follow each other and do
+not overlap, but for ``since`` (below); time that no tile covers was lost, or skipped where the server or this
+connection was too slow (``rows_dropped``, ``frames_dropped``). A cell that stands for several pixels shows the
 strongest power; the signal that most of its labelled pixels carry, however few they are, so that a short burst shows,
 and background where none is labelled; and the highest confidence of the pixels that carry it.
 

@@ -24,6 +24,7 @@ from rfvit_rt.sources.recording import open_recording
 from rfvit_rt.wire.csi import encode_csi
 from rfvit_rt.wire.gnuradio import StreamFormat, StreamMessage, Tag, encode_stream_message
 
+from ..csi_bytes import esp32_line
 from ..csi_streams import channels, frames, make_model
 from ..test_cli import EXAMPLE, PATIENCE, RFVIT, check_refused, rfvit
 from .serving import end_of, page
@@ -254,6 +255,23 @@ def test_sensing_live_and_from_a_file(sender: tuple[zmq.Socket[bytes], str], tmp
         assert covered == pytest.approx(end_of(opened.tiles[-1]))
         assert opened.seen("status", position=len(csi))["lost"]["lost"] == 0
         run.stop(130)
+
+
+def test_sensing_from_a_file(tmp_path: Path) -> None:
+    """A real parser, and the model that ships."""
+    rng = np.random.default_rng(4)
+    lines = [esp32_line(rng.integers(-60, 60, 128), sequence=number, clock=20_000 * number) for number in range(1000)]
+    capture = tmp_path / "capture.csv"
+    capture.write_bytes(b"".join(lines))
+    with shown("sense", capture) as run, page(run.port) as opened:
+        opened.seen("end")
+        opened.send("view", columns=64, rows_per_second=20)
+        opened.reach(19.0)
+        assert opened.seen("status", ended=True)["recorded"]
+        assert opened.of("activity")
+        output = run.stop(0)
+    assert "The run is over. The page stays at" in output
+    assert "RECORDED" in output
 
 
 def test_what_is_open_to_others_says_so_and_takes_a_token(example: Path) -> None:
