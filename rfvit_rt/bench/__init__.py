@@ -24,6 +24,7 @@ from rfvit_rt.bench.search import highest_of, highest_rate
 from rfvit_rt.bench.stages import StageInputs, measure_stages
 from rfvit_rt.bench.stream import Trial, expected_seconds, try_rate
 from rfvit_rt.contract import ModelFile
+from rfvit_rt.engines.choice import AUTO
 from rfvit_rt.errors import ModelError, StreamError
 from rfvit_rt.flowgraph import find_flowgraph, find_gnuradio_python
 from rfvit_rt.models import default_model, find_model
@@ -108,7 +109,7 @@ def run_bench(
     options : Options
         What runs the model in the stages and on the whole way.
     only : str or None
-        The one engine to measure; None measures all.
+        The one engine to measure; None, or ``auto``, measures all.
     settings : BenchSettings
     console : Console
         For people.
@@ -131,7 +132,7 @@ def run_bench(
     with stopping_at_signals() as stop, _Progress(console, stop, settings) as progress:
         before = Busy.now()
         speeds, left_out = measure_engines(
-            model, only, options.threads, settings.runs, settings.run_seconds, progress.say
+            model, None if only == AUTO else only, options.threads, settings.runs, settings.run_seconds, progress.say
         )
         with open_engine(model, options, console) as engine:
             pipeline = PipelineSettings.overlapping(options.overlap, model.contract.spectrogram.n_steps)

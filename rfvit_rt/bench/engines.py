@@ -19,7 +19,6 @@ from rfvit_rt.errors import EngineError, ModelError
 BATCHES = (1, 8)
 REFERENCE = "pytorch"  # in f32 on the processor, the network as it was trained, run eagerly
 _PRECISIONS = ("f32", "bf16", "f16")  # the last on GPUs alone
-_LEAST_CALLS = 3
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _calls(engine: Engine, model: ModelFile, batch: int, seconds: float) -> list
     engine.infer(pictures, bin_widths)
     calls: list[float] = []
     until = time.perf_counter() + seconds
-    while len(calls) < _LEAST_CALLS or time.perf_counter() < until:
+    while not calls or time.perf_counter() < until:
         begun = time.perf_counter()
         engine.infer(pictures, bin_widths)
         calls.append(time.perf_counter() - begun)
