@@ -25,6 +25,7 @@ PATIENCE = 10.0  # s to wait for boxes to be final; a stream may have fallen sil
 SECONDS_BETWEEN = 2.0  # two recordings
 GATHERING_SECONDS = 0.3  # corrections that come together are written together
 SECONDS_LEFT = 2.5  # before a stream's samples with unsaved corrections are let go, they are saved
+MARGIN = 0.5  # s of samples that are saved before a correction, so that it has surroundings to learn from
 MOST_TARGETS = 64  # recordings saved last whose boxes can still be corrected
 
 
@@ -215,10 +216,10 @@ class Saver:
             raise WireError(f"a recording was saved just now; wait {SECONDS_BETWEEN:g} s")
         self._saving = asyncio.create_task(self._save(seconds))
 
-    async def _save(self, seconds: float) -> None:
+    async def _save(self, seconds: float, why: str = "") -> None:
         """Save the last samples, and tell all pages."""
         try:
-            await self._save_samples(seconds)
+            await self._save_samples(seconds, why)
         except RfvitError as error:
             self._board.tell_now("error", message=str(error))
         finally:
@@ -226,12 +227,13 @@ class Saver:
             self._saved_at = time.monotonic()
 
     async def _save_unsaved(self) -> None:
-        """Save all samples that are held, because of what was corrected in them."""
-        await self._save(math.inf)
+        """Save the samples from the first of those corrections on that no file has."""
+        held, first = self._held, min(self._unsaved)[0]
+        await self._save(held[1] - first + MARGIN if held else math.inf, "because of corrections in them")
         self.lost += len(self._unsaved)  # it failed, and will not be tried for ever
         self._unsaved = []
 
-    async def _save_samples(self, seconds: float) -> None:
+    async def _save_samples(self, seconds: float, why: str) -> None:
         board = self._board
         snapshot = await asyncio.to_thread(self._ring.last, seconds)
         if snapshot is None:
@@ -255,8 +257,8 @@ class Saver:
         late, self._unsaved = self._unsaved, []
         for span in late:
             self._note(span)
-        remarks = []
-        if held < seconds - 0.5 / rate and math.isfinite(seconds):
+        remarks = [why] if why else []
+        if held < seconds - 0.5 / rate and not why:
             remarks.append(f"{held:.3g} s were held, of the {seconds:g} s asked for")
         if not is_final:
             remarks.append("boxes at its end may be missing")

@@ -135,7 +135,11 @@ def test_corrected_samples_are_saved_before_they_are_let_go(tmp_path: Path, monk
         with snapshot_taken(served):
             feed(served, shown, 2.25)
         served.feed(45)
-        assert labels(saved(shown, "recording")["path"]) == ["NR"]
+        told = saved(shown, "recording")
+        assert told["message"] == "because of corrections in them"
+        assert labels(told["path"]) == ["NR"]
+        opened = open_recording(told["path"])
+        assert opened.metadata["annotations"][0]["core:sample_start"] == 0.25 * RATE  # all that was held before it
 
 
 def test_what_nobody_saved_is_saved_at_the_end(tmp_path: Path) -> None:
