@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 RECORDING = REPOSITORY / "flowgraphs" / "recordings" / "lte_nr_20MHz.sigmf-meta"
 RFVIT = [sys.executable, "-c", "from rfvit_rt.cli import main; main()"]
-PATIENCE = 60  # seconds until a test gives up what it waits for
+PATIENCE = 40  # seconds until a test gives up what it waits for
 LAPTOP = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
 
@@ -42,10 +42,11 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-# Also what a policy stops without a word on the console.
-WATCH_POLICY = """
+# Also what a policy stops without a word on the console; and where the pointer is, since a busy browser takes its time.
+WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+document.addEventListener("pointermove", (event) => (window.pointed = [event.offsetX, event.offsetY]), true);
 """
 
 
@@ -127,7 +128,7 @@ class Window:
             self.problems.append(problem)
 
     def watch(self) -> None:
-        self.page.add_init_script(WATCH_POLICY)
+        self.page.add_init_script(WATCH)
         self.page.on("console", lambda said: self.note(said.text) if said.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.note(f"{error.name}: {error.message}\n{error.stack}"))
         self.page.on("request", lambda request: self._check_host(request.url))
@@ -172,6 +173,23 @@ class Window:
         """Wait until a JavaScript condition holds."""
         self.page.wait_for_function(condition, arg=argument, timeout=1000 * PATIENCE)
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what came over the WebSocket fulfils a condition."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "what was waited for did not come"
+            self.page.wait_for_timeout(20)
+
+    @property
+    def end(self) -> float:
+        """Time up to which the waterfall has come; 0 for a moment where all of it comes anew."""
+        return max((tile.time_start + len(tile.power) * tile.row_seconds for tile in self.tiles), default=0.0)
+
+    def wait_for_rows(self, seconds: float) -> None:
+        """Wait until the waterfall has come to a time of the stream, up to a row, which comes when it is whole."""
+        self.until(lambda: bool(self.tiles) and self.end > seconds - self.tiles[-1].row_seconds)
+        self.settle()
+
     def wait_for_text(self, selector: str, text: str) -> None:
         self.wait("([at, text]) => document.querySelector(at)?.innerText.includes(text)", [selector, text])
 
@@ -182,8 +200,7 @@ class Window:
         """Show so many seconds, and wait until the tiles for it begin to come."""
         marks = self.marks
         self.page.locator("#span").select_option(f"{seconds:g}")
-        while self.marks == marks:
-            self.page.wait_for_timeout(50)
+        self.until(lambda: self.marks > marks)
 
     def settle(self) -> None:
         """Wait until what was asked for is drawn."""
@@ -199,6 +216,7 @@ class Window:
     def point(self, x: float, y: float) -> str:
         """Point at a place of the canvas, and say what is to be read there."""
         self.page.locator("#plot").hover(position={"x": x, "y": y})
+        self.wait("([x, y]) => Math.hypot(window.pointed[0] - x, window.pointed[1] - y) < 2", [x, y])
         self.settle()
         return self.text("#readout")
 

@@ -51,8 +51,7 @@ def seen(browser: Browser, run: Run) -> Iterator[Window]:
 def wait_for_all(seen: Window) -> None:
     seen.wait_for_text("#connection", "run over")
     seen.wait("() => document.querySelectorAll('#emissions tbody tr').length > 0")
-    while sum(len(tile.power) * tile.row_seconds for tile in seen.tiles) < DURATION * 0.99:
-        seen.page.wait_for_timeout(50)
+    seen.wait_for_rows(DURATION)
     seen.page.get_by_role("button", name="Hide this message").click()
     seen.settle()
 
@@ -388,8 +387,7 @@ def test_keyboard_alone(seen: Window) -> None:
 def test_zoom_asks_for_finer_rows(seen: Window) -> None:
     coarse = min(tile.row_seconds for tile in seen.tiles)
     seen.choose_span(0.05)
-    while not seen.tiles or seen.tiles[-1].row_seconds > 0.7 * coarse:
-        seen.page.wait_for_timeout(50)
+    seen.until(lambda: bool(seen.tiles) and seen.tiles[-1].row_seconds < 0.7 * coarse)
     assert seen.axes().per_y == pytest.approx(-0.05 / 450, rel=0.1)
 
 

@@ -50,9 +50,7 @@ def shown(browser: Browser, run: Run) -> Iterator[Window]:
 def ready(shown: Window) -> None:
     shown.wait_for_text("#connection", "run over")
     shown.wait("() => document.querySelectorAll('#emissions tbody tr').length > 0")
-    while not shown.tiles:
-        shown.page.wait_for_timeout(50)
-    shown.settle()
+    shown.wait_for_rows(0.15)
 
 
 def written(folder: Path, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
@@ -208,8 +206,7 @@ def test_hostile_names_stay_text_on_all_pages(shown: Window, browser: Browser, r
         select_lte(shown)
         choose_other(shown, HOSTILE_LABEL[:64])
         keep(shown)
-        while not any(box["label"] == HOSTILE_LABEL[:64] for box in other.messages["annotation"]):
-            other.page.wait_for_timeout(50)
+        other.until(lambda: any(box["label"] == HOSTILE_LABEL[:64] for box in other.messages["annotation"]))
         axes = other.axes()
         assert f"box: {HOSTILE_LABEL[:64]}" in other.point(axes.x(2137.3), axes.y(0.02))
         assert other.page.evaluate(elements) == before

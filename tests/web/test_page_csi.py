@@ -46,9 +46,7 @@ def seen(browser: Browser, run: Run) -> Iterator[Window]:
     with window(browser, run.url, color_scheme="dark") as seen:
         seen.wait_for_text("#connection", "run over")
         seen.choose_span(20)
-        while not seen.tiles:
-            seen.page.wait_for_timeout(50)
-        seen.settle()
+        seen.wait_for_rows(SECONDS * len(MOVING) - 0.1)
         yield seen
 
 
