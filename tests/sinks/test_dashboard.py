@@ -86,8 +86,10 @@ def prometheus(program: str, folder: Path, targets: list[str]) -> Iterator[Calla
         return list(found["data"]["result"])
 
     with subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL) as process:
-        yield query
-        process.terminate()
+        try:
+            yield query
+        finally:
+            process.terminate()
 
 
 def expressions() -> list[str]:
