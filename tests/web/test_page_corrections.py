@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import sigmf
 
@@ -248,6 +249,27 @@ def test_a_finger_draws(browser: Browser, run: Run, folder: Path) -> None:
         assert float(shown.page.locator("#editor [name=end]").input_value()) == pytest.approx(0.04, abs=0.002)
         shown.page.get_by_role("button", name="Cancel").tap()
         shown.wait("() => document.getElementById('editor').hidden")
+
+
+def test_half_a_box_is_none(shown: Window) -> None:
+    """Given up with Escape, by mouse and by keyboard, a new box leaves nothing."""
+    shown.page.get_by_role("button", name="Hide this message").click()
+    before = shown.picture()
+    corner = shown.page.locator("#plot").bounding_box()
+    assert corner is not None
+    shown.page.get_by_role("button", name="Draw box").click()
+    shown.page.mouse.move(corner["x"] + 400, corner["y"] + 350)
+    shown.page.mouse.down()
+    shown.page.mouse.move(corner["x"] + 500, corner["y"] + 450, steps=3)
+    shown.page.keyboard.press("Escape")
+    shown.page.mouse.up()
+    assert shown.page.locator("#draw").get_attribute("aria-pressed") == "false"
+    for key in ("d", "Enter", "Shift+ArrowLeft", "Escape"):
+        shown.page.keyboard.press(key)
+    assert shown.page.locator("#editor").is_hidden()
+    shown.page.locator("#span").focus()
+    shown.page.get_by_role("button", name="Hide this message").click()
+    assert np.array_equal(shown.picture(), before)
 
 
 def test_what_cannot_be_is_said(shown: Window) -> None:

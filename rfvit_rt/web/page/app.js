@@ -21,7 +21,7 @@ const ASK_SECONDS = 0.2; // that a view must stand still before tiles are asked 
 const MOST_SAVED = 10; // s
 const OPACITY = 0.65; // of the mask
 const FAINT = 0.25;
-const LEVELS = [0.1, 0.75]; // share of the power's range that is shown from black to white, until somebody says otherwise
+const LEVELS = [0.1, 0.75]; // share of the power's range from black to white, until somebody says otherwise
 
 const $ = (id) => document.getElementById(id);
 
@@ -79,6 +79,8 @@ const take = {
     scene.hello = hello;
     scene.status = null;
     isEnded = false;
+    pending = null; // no answer will come to what was asked before
+    $("save").disabled = false;
     scene.looks = looksOf(hello.labels, hello.colours);
     editor.setLabels(hello.labels.slice(1));
     fillLegend($("legend"), scene.looks, scene.hidden, toggleLabel);
@@ -102,7 +104,8 @@ const take = {
     scene.boxes.add(box);
     if (pending?.kind === "correct" && isAnswer(box)) {
       const isLive = scene.status?.recorded === false && !isEnded;
-      say(`Kept: ${describe(box)}.${isLive ? " It is saved with its samples before they are gone, or now with S." : ""}`);
+      const fate = isLive ? " It is saved with its samples before they are gone, or now with S." : "";
+      say(`Kept: ${describe(box)}.${fate}`);
       editor.close();
     } else if (scene.draft?.id === box.id) {
       if (editor.isTouched) editor.complain("Somebody else changed this box meanwhile.");
@@ -205,10 +208,12 @@ function ask(isNow = false) {
 
 function askNow(isAnew) {
   if (!scene.status || !connection.isOpen) return;
-  const request = view.request(Math.max(scene.status.seconds, view.newest), plot.pixels, scene.history.capacity, scene.hello.history_seconds);
+  const { hello, status, history } = scene;
+  const now = Math.max(status.seconds, view.newest);
+  const request = view.request(now, plot.pixels, history.capacity, hello.history_seconds);
   const suits = view.suits(request);
   if (suits && !isAnew && !view.isBehind) return;
-  if (suits && scene.history.extent) request.since = scene.history.extent.end; // the others are here already
+  if (suits && history.extent) request.since = history.extent.end; // the others are here already
   if (connection.send({ type: "view", ...request })) view.asked = request;
 }
 
@@ -288,6 +293,7 @@ function setDrawing(isDrawing) {
   if (isDrawing && (!scene.hello?.can_correct || !plot.frame(sceneNow()))) return;
   scene.isDrawing = isDrawing;
   scene.corner = null;
+  scene.draft = editor.draft; // half a box is none
   if (isDrawing) {
     editor.close();
     if (!isEnded) pause();
@@ -492,6 +498,10 @@ new Pointer(plot.element, {
     redraw();
   },
   onDrawn: finishDrawing,
+  onCancel() {
+    scene.draft = editor.draft;
+    redraw();
+  },
   onPan: showUntil,
   onZoom: (steps) => zoomTo(view.spanBeside(steps)),
 });
@@ -509,7 +519,10 @@ function selectAtCursor() {
 }
 
 const actions = {
-  pause: () => (view.isLive ? pause() : goLive()),
+  pause() {
+    if (!view.isLive) goLive();
+    else if (!isEnded) pause();
+  },
   older: () => showUntil(view.shown.end - 0.8 * view.span),
   newer: () => showUntil(view.shown.end + 0.8 * view.span),
   newest: goLive,
@@ -546,7 +559,8 @@ const actions = {
   },
   neighbour(event) {
     const frame = plot.frame(sceneNow());
-    const box = frame && scene.boxes.neighbour(frame, scene.hidden, scene.draft?.id, event.key.toLowerCase() === "n" ? 1 : -1);
+    const step = event.key.toLowerCase() === "n" ? 1 : -1;
+    const box = frame && scene.boxes.neighbour(frame, scene.hidden, scene.draft?.id, step);
     if (!box) return;
     select(box);
     $("announcement").textContent = `${describe(box)}, ${seconds(box.time_start)} to ${seconds(box.time_end)}`;

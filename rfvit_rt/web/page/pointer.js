@@ -9,7 +9,7 @@ export class Pointer {
   /**
    * @param {HTMLCanvasElement} element
    * @param {object} to - frame(), draft() (a box whose edges can be dragged, or null), isDrawing(); onPoint(x, y),
-   *   onLeave(), onClick(x, y), onEdges(values), onDraw(from, to), onDrawn(from, to), onPan(time), onZoom(steps)
+   *   onLeave(), onClick(x, y), onEdges(values), onDraw(from, to), onDrawn(from, to), onCancel(), onPan(time), onZoom(steps)
    */
   constructor(element, to) {
     this.element = element;
@@ -53,14 +53,14 @@ export class Pointer {
     if (!drag.hasMoved) return;
     const { frame } = drag;
     if (drag.kind === "pan") this.to.onPan(drag.timeEnd + frame.time(drag.y) - frame.time(y));
-    if (drag.kind === "draw") this.to.onDraw(at(frame, drag.x, drag.y), at(frame, x, y));
+    if (drag.kind === "draw" && this.to.isDrawing()) this.to.onDraw(at(frame, drag.x, drag.y), at(frame, x, y));
     if (drag.kind === "edges") this.to.onEdges(movedEdges(drag, at(frame, x, y)));
   }
 
   release(event) {
     const { drag } = this;
     this.drag = null;
-    if (!drag) return;
+    if (!drag || (drag.kind === "draw" && !this.to.isDrawing())) return; // or given up by key
     const { x, y } = place(event);
     if (!drag.hasMoved) this.to.onClick(x, y);
     else if (drag.kind === "draw") this.to.onDrawn(at(drag.frame, drag.x, drag.y), at(drag.frame, x, y));
@@ -68,7 +68,7 @@ export class Pointer {
 
   cancel() {
     this.drag = null;
-    this.to.onLeave();
+    this.to.onCancel();
   }
 
   turn(event) {
