@@ -31,6 +31,7 @@ from rfvit_rt.web.ring import IQRing
 from rfvit_rt.web.saver import Saver
 from rfvit_rt.web.server import Server
 from rfvit_rt.web.spectrum import SpectrumView
+from rfvit_rt.wire.samples import to_complex64
 
 from .serving import figures
 
@@ -54,6 +55,24 @@ def read(port: int, columns: int, rows_per_second: float, results: Connection) -
                 dropped = json.loads(data)["frames_dropped"]
         elapsed = time.monotonic() - began
     results.send((frames / elapsed, size / elapsed, dropped))
+
+
+def holding(rate: float, seconds: float) -> float:
+    """Share of a core that it takes to hold the last samples: to make blocks of them with the ring, less without."""
+    ring, size = IQRing(), 2**16
+    raw = np.random.default_rng(1).integers(-100, 100, (size, 2), np.int8).tobytes()
+    filled, total = (round(span * rate / size) for span in (1.1 * ring.seconds_at(rate), seconds))
+
+    def make(first: int, count: int, is_held: bool) -> float:
+        before = time.process_time()
+        for number in range(first, first + count):
+            block = IQBlock(to_complex64(raw, "ci8"), number * size, rate)
+            if is_held:
+                ring.add(block)
+        return time.process_time() - before
+
+    make(0, filled, True)
+    return (make(filled, total, True) - make(0, total, False)) / seconds
 
 
 def main() -> None:
@@ -127,6 +146,8 @@ def main() -> None:
         f"{100 * statistics.median(shares):.1f} % of a core (median of {len(shares)} s, {100 * min(shares):.1f} to "
         f"{100 * max(shares):.1f}); handing over takes the pipeline {100 * statistics.median(costs):.2f} %"
     )
+    held = [holding(rate, arguments.seconds / 2) for _ in range(3)]
+    print(f"holding the last samples, once it is full: {100 * statistics.median(held):.1f} % of a core")
 
 
 if __name__ == "__main__":
