@@ -478,7 +478,12 @@ def build(
 @app.command()
 def bench(
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Seconds of stream without a loss that the final rate has to hold for.")
+        float,
+        typer.Option(
+            min=0.1,
+            help="Seconds of stream without a loss that the final rate has to hold for. In a few, queues take in what "
+            "is too fast.",
+        ),
     ] = 20.0,
     rates: Annotated[
         str | None,
@@ -487,7 +492,10 @@ def bench(
     model: Model = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Measure this engine alone, and take it for the whole way. Default: all; openvino."),
+        typer.Option(
+            help="Measure this engine alone, and run stages and the whole way with it. Default: all are measured, and "
+            "openvino runs the rest."
+        ),
     ] = None,
     precision: Precision = None,
     threads: Threads = None,
@@ -500,7 +508,7 @@ def bench(
 
     **Engines:** windows a second of every engine that starts here, in each precision, one and eight windows at a time.
 
-    **Stages:** receive, spectrogram, inference, decode and sinks, one after the other.
+    **Stages:** receive, spectrogram, inference, decode and sinks, one after the other; in `--precision`, as the rest.
 
     **The whole way:** a GNU Radio flowgraph streams the example recording, at ever other sample rates, through ZeroMQ
     to annotations. The highest rate at which no sample is lost is searched for in short trials, then held for
@@ -513,7 +521,7 @@ def bench(
     from rfvit_rt import bench as benchmark
     from rfvit_rt.running import Options
 
-    rate_list = benchmark.parse_rates(rates, benchmark.find_segmenter(model)) if rates else ()
+    rate_list = () if rates is None else benchmark.parse_rates(rates, benchmark.find_segmenter(model))
     console = _console(stderr=as_json)
     options = Options(model, engine or "openvino", precision, threads, overlap)
     settings = benchmark.BenchSettings(seconds=seconds, rates=rate_list)
@@ -524,7 +532,8 @@ def bench(
         for part in benchmark.for_people(found):
             console.print(part, soft_wrap=isinstance(part, str))
     if png:
-        console.print(f"Picture: {png}" if found.trials else "No picture: there is nothing to draw", soft_wrap=True)
+        drawn = benchmark.write_picture(found, png, overwrite)
+        console.print(f"Picture: {png}" if drawn else "No picture: there is nothing to draw", soft_wrap=True)
 
 
 @app.command()

@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from types import TracebackType
 from typing import Self, TypeVar
 
 import numpy as np
@@ -159,26 +159,43 @@ def analyse(
     # The other half of the cores has the model, the receiver and the sender.
     workers = max(1, len(os.sched_getaffinity(0)) // 2)
     cut = windows(_counted(blocks, statistics), spec, settings.hop_steps)
-    with _short_turns(), ThreadPoolExecutor(workers, "rfvit-spectrogram") as pool:
+    with _short_turns, ThreadPoolExecutor(workers, "rfvit-spectrogram") as pool:
         begun = (pool.submit(_prepare, window, spec, settings) for window in cut)
         pictures = (future.result() for futures in _waiting(begun, workers, "windowing") for future in futures)
         for results in _waiting(_inferred(pictures, engine, spec, settings, statistics), settings.batch, "inference"):
             yield from results
 
 
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let no thread keep Python's lock for long while another waits for it.
+class _ShortTurns:
+    """Lets no thread keep Python's lock for long while another waits for it, from the first analysis to the last one.
 
     Each stage needs it for a moment at a time. With the usual 5 ms, on two cores that other programs used as well, 2 of
-    19 trials at 20 MS/s kept up; with this, 6 of 19, in turns. On cores of its own it makes no difference.
+    19 trials at 20 MS/s kept up; with this, 6 of 19, in turns: too few to be sure of. On cores of its own it makes no
+    difference.
     """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, TURN))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # an analysis that nobody ended may be collected while one begins
+        self._analyses = 0
+        self._before = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._analyses:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._before, TURN))
+            self._analyses += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._analyses -= 1
+            if not self._analyses:
+                sys.setswitchinterval(self._before)
+
+
+_short_turns = _ShortTurns()
 
 
 def _inferred(

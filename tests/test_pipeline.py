@@ -141,3 +141,17 @@ def test_threads_take_short_turns_while_it_runs_and_then_as_before(engine: Engin
     assert sys.getswitchinterval() == pytest.approx(TURN)
     list(stream)
     assert sys.getswitchinterval() == before
+
+
+def test_turns_stay_short_until_the_last_of_several_analyses_ends(engine: Engine, model: ModelFile) -> None:
+    before = sys.getswitchinterval()
+    first, second = (
+        analyse(blocks(noise(WINDOW), WINDOW), engine, model.contract, PipelineSettings(), PipelineStatistics())
+        for _ in range(2)
+    )
+    next(first)
+    next(second)
+    list(first)
+    assert sys.getswitchinterval() == pytest.approx(TURN)
+    second.close()  # type: ignore[attr-defined]
+    assert sys.getswitchinterval() == before

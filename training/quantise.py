@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Would int8 do for a model, on this machine? ``python -m training.quantise --model X --data runs/scenes``.
+"""Would int8 do for a model, here? ``python -m training.quantise --data runs/scenes --out runs/int8.json``.
 
 The graph is quantised after training, by NNCF, with pictures of the split ``train``; then it is measured on ``test``
 beside the precisions that the runtime has. What first meets the picture and the head stay as they are: they see the

@@ -114,7 +114,7 @@ def run_bench(
     console : Console
         For people.
     png : Path or None
-        Where to draw sample age against sample rate.
+        Where :func:`write_picture` is to draw them: whether it can is checked now.
     overwrite : bool
         Whether it may be replaced.
 
@@ -153,7 +153,7 @@ def run_bench(
                 trials, zero_loss = whole_way(try_for, settings, model.contract.spectrogram)
             progress.say("done")  # or out, where somebody wants that
             description = engine.description
-    benchmark = Benchmark(
+    return Benchmark(
         machine=this_machine(),
         model=model.contract.name,
         model_sha256=model.sha256,
@@ -170,9 +170,19 @@ def run_bench(
         confirmed_seconds=settings.seconds,
         left_out=tuple(left_out),
     )
-    if png and trials:
+
+
+def write_picture(benchmark: Benchmark, png: Path, overwrite: bool) -> bool:
+    """Draw sample age against sample rate; False where no trial was made, and nothing was written.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    if benchmark.trials:
         put_png(png, draw(benchmark), overwrite)
-    return benchmark
+    return bool(benchmark.trials)
 
 
 def whole_way(
@@ -235,7 +245,13 @@ class _Progress:
             + expected_seconds(settings.seconds)
         )
         columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-        self._bar = Progress(*columns, TextColumn("{task.description}"), console=console, transient=True)
+        self._bar = Progress(
+            *columns,
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
 
     def say(self, what: str) -> None:
         """Show what is measured now; raises SystemExit where the user wants an end."""

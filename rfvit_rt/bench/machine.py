@@ -73,7 +73,10 @@ def _gnuradio_version() -> str | None:
     except StreamError:
         return None
     command = [str(python), "-c", "from gnuradio import gr; print(gr.version())"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:  # a busy machine; no reason to lose what was measured
+        return None
     return done.stdout.strip() or None
 
 

@@ -30,7 +30,7 @@ def draw(benchmark: Benchmark) -> bytes:
         axes.plot(*_points(failed, name), marker=mark, color=colour, fillstyle="none", linestyle="none")
     if benchmark.zero_loss_sample_rate is not None:
         rate = benchmark.zero_loss_sample_rate / 1e6
-        label = f"zero loss for {benchmark.confirmed_seconds:.0f} s: {rate:.1f} MS/s"
+        label = f"zero loss for {benchmark.confirmed_seconds:g} s: {rate:.1f} MS/s"
         axes.axvline(rate, color="0.5", linestyle="--", label=label)
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")

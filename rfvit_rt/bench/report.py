@@ -45,7 +45,7 @@ class Benchmark:
     other_cores : float
         Processor cores that other programs kept busy while engines and stages were measured.
     trials : tuple of Trial
-        Of the whole way, in the order they were made; the last one that kept up is the one that was confirmed.
+        Of the whole way, in the order they were made.
     zero_loss_sample_rate : float or None
         Highest sample rate that the whole way kept up with, without a lost sample, for `confirmed_seconds`, in Hz; None
         where the whole way was not measured, or no rate held.
@@ -86,7 +86,8 @@ def for_people(benchmark: Benchmark) -> Iterator[Table | str]:
     """Tables and lines, in the order to show them in."""
     machine = benchmark.machine
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-    yield f"Machine: {machine.processor}, {machine.cores} cores, {', '.join(machine.features)}; {machine.system}"
+    features = ", ".join(machine.features) or "no AVX2"
+    yield f"Machine: {machine.processor}, {machine.cores} cores, {features}; {machine.system}"
     yield f"Versions: {versions}"
     yield f"Model: {benchmark.model} ({benchmark.model_sha256[:12]}); stages and the whole way: {benchmark.engine}"
     yield _engine_table(benchmark)
@@ -131,7 +132,7 @@ def _trial_table(benchmark: Benchmark) -> Table:
     for trial in benchmark.trials:
         table.add_row(
             f"{trial.sample_rate / 1e6:.2f}",
-            f"{trial.seconds:.0f}",
+            f"{trial.seconds:g}",
             _times(trial.sample_age, 0),
             *(f"{cores:.2f}" for cores in (trial.rfvit_cores, trial.flowgraph_cores, trial.other_cores)),
             _word(trial),
@@ -154,7 +155,7 @@ def _verdict(benchmark: Benchmark) -> Iterator[str]:
         return
     age = confirmed.sample_age
     yield (
-        f"Zero loss: {confirmed.sample_rate / 1e6:.2f} MS/s for {confirmed.seconds:.0f} s; sample age p50 "
+        f"Zero loss: {confirmed.sample_rate / 1e6:.2f} MS/s for {confirmed.seconds:g} s; sample age p50 "
         f"{age.p50:.0f} ms, p95 {age.p95:.0f} ms, p99 {age.p99:.0f} ms after the window's end"
     )
 

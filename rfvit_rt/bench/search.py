@@ -38,7 +38,7 @@ def highest_rate(
     Examples
     --------
     >>> highest_rate(lambda rate: rate <= 30e6, lambda rate: rate <= 29e6, start=5e6, least=2e6, most=500e6)
-    28284271.247461904
+    27864644.263009418
     """
     if not 0 < least <= start <= most < math.inf or not resolution > 1:
         raise ValueError(f"cannot search from {start} between {least} and {most} with a resolution of {resolution}")

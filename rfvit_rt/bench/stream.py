@@ -24,7 +24,7 @@ from rfvit_rt.flowgraph import Flowgraph, describe, find_flowgraph
 from rfvit_rt.outputs import Outputs, open_sinks
 from rfvit_rt.pipeline import PipelineSettings
 from rfvit_rt.run import Run
-from rfvit_rt.running import Stop
+from rfvit_rt.running import Stop, end
 from rfvit_rt.session import losses
 from rfvit_rt.sources.recording import Recording
 from rfvit_rt.sources.zmq import ZmqSource, parse_zmq_url
@@ -46,7 +46,8 @@ class Trial:
     seconds : float
         Of stream.
     samples, lost, windows, annotations : int
-        Samples that came, and that did not; windows and annotations that were made of them.
+        Samples that came, and that did not: what the sink dropped, before the first that came too, and what was lost on
+        the way; windows and annotations that were made of them.
     achieved_rate : float
         Samples per second that came, those lost on the way included, in Hz.
     sample_age : Milliseconds or None
@@ -109,6 +110,8 @@ def try_rate(
     ------
     StreamError
         If the flowgraph cannot be started.
+    SystemExit
+        After Ctrl-C or SIGTERM while it was starting.
     """
     window = model.contract.spectrogram.window_length(sample_rate)
     count = max(round(sample_rate * seconds), window)
@@ -117,6 +120,7 @@ def try_rate(
     )
     ages = _Ages(sample_rate)
     with tempfile.TemporaryDirectory(prefix="rfvit-bench-") as folder, flowgraph:
+        end([], stop)  # or it is not bound yet
         outputs = Outputs(Console(file=io.StringIO()), jsonl=str(Path(folder) / "results.jsonl"))
         config = parse_zmq_url(
             flowgraph.endpoint.replace("tcp://", "zmq+pull://"), tags=True, sample_rate=sample_rate, sample_count=count
@@ -133,14 +137,15 @@ def try_rate(
                 flowgraph.check()  # if it died, its own last words explain more than our silence
                 raise run.failures[0]
             statistics = source.statistics
-    lost = statistics.transport_lost + statistics.dropped + statistics.radio_lost
-    return ages.trial(count, lost, run.report().windows, before, after)
+    lost = ages.missed + statistics.transport_lost + statistics.dropped + statistics.radio_lost
+    return ages.trial(count, statistics.samples_received, lost, run.report().windows, before, after)
 
 
 class _Ages:
     """Looks on, and knows when each sample was due: the sender's clock is that of the message that came earliest."""
 
     def __init__(self, sample_rate: float) -> None:
+        self.missed = 0  # samples before the first that came: no gap shows them
         self._sample_rate = sample_rate
         self._clock = math.inf  # `time.monotonic()` at which sample 0 was due
         self._first: tuple[float, int] | None = None  # when the first block came, and the position of its last sample
@@ -154,7 +159,9 @@ class _Ages:
             end = block.sample_start + len(block.samples)
             self._clock = min(self._clock, block.received - end / self._sample_rate)
             self._last = (block.received, end)
-            self._first = self._first or self._last
+            if self._first is None:
+                self._first = self._last
+                self.missed = block.sample_start
             yield block
 
     def add_picture(self, picture: NDArray[np.float32], mask: Mask) -> None:
@@ -168,7 +175,7 @@ class _Ages:
         """Count."""
         self._annotations += 1
 
-    def trial(self, count: int, lost: int, windows: int, before: Busy, after: Busy) -> Trial:
+    def trial(self, count: int, samples: int, lost: int, windows: int, before: Busy, after: Busy) -> Trial:
         """Sum up, after the last window."""
         ages = [when - self._clock - end / self._sample_rate for when, end in self._results]
         backlog = ages[-1] if ages else None
@@ -183,7 +190,7 @@ class _Ages:
         return Trial(
             sample_rate=self._sample_rate,
             seconds=count / self._sample_rate,
-            samples=count - lost,
+            samples=samples,
             lost=lost,
             windows=windows,
             annotations=self._annotations,
