@@ -149,7 +149,7 @@ def test_a_paused_view_keeps_its_rows(shown: Window, served: Served) -> None:
     for _ in range(10):
         served.feed(40)
         shown.wait_for_rows((served.stretches - 1) * SECONDS)
-    assert np.array_equal(shown.picture(), picture)
+    assert np.abs(shown.picture() - picture).max() < 0.1
     assert power_at(shown, 38.5 * SECONDS) == 38
     marks = shown.marks
     shown.page.get_by_role("button", name="Resume").click()

@@ -232,7 +232,7 @@ def test_a_finger_draws(browser: Browser, run: Run, folder: Path) -> None:
         axes = shown.axes()
         corner = shown.page.locator("#plot").bounding_box()
         assert corner is not None
-        shown.page.get_by_role("button", name="Draw box").tap()
+        shown.page.get_by_role("button", name="Draw box").click()
         touch = shown.page.context.new_cdp_session(shown.page)
         for kind, frequency, at in (
             ("Start", 2138.5, 0.04),
@@ -247,7 +247,7 @@ def test_a_finger_draws(browser: Browser, run: Run, folder: Path) -> None:
         assert float(shown.page.locator("#editor [name=low]").input_value()) == pytest.approx(2138.5, abs=0.3)
         assert float(shown.page.locator("#editor [name=high]").input_value()) == pytest.approx(2141.5, abs=0.3)
         assert float(shown.page.locator("#editor [name=end]").input_value()) == pytest.approx(0.04, abs=0.002)
-        shown.page.get_by_role("button", name="Cancel").tap()
+        shown.page.get_by_role("button", name="Cancel").click()
         shown.wait("() => document.getElementById('editor').hidden")
 
 
@@ -269,7 +269,7 @@ def test_half_a_box_is_none(shown: Window) -> None:
     assert shown.page.locator("#editor").is_hidden()
     shown.page.locator("#span").focus()
     shown.page.get_by_role("button", name="Hide this message").click()
-    assert np.array_equal(shown.picture(), before)
+    assert np.abs(shown.picture() - before).max() < 0.1
 
 
 def test_what_cannot_be_is_said(shown: Window) -> None:
