@@ -175,7 +175,8 @@ def graphics() -> Iterator[Finding]:
         remedy = "look at CUDA_VISIBLE_DEVICES, and whether this user may open /dev/nvidia*"
         yield Finding("CUDA", "problem", f"a driver for CUDA {newest}, but no GPU that this process may use", remedy)
     else:
-        yield Finding("CUDA", "ok", f"the driver runs programs for CUDA {newest} and earlier, on {cards} GPUs here")
+        here = "one GPU" if cards == 1 else f"{cards} GPUs"
+        yield Finding("CUDA", "ok", f"the driver runs programs for CUDA {newest} and earlier, on {here} here")
 
 
 def cuda() -> Iterator[Finding]:

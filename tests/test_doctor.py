@@ -117,7 +117,7 @@ def test_what_waits_in_zeromq_and_the_kernel_is_told_in_seconds(monkeypatch: pyt
     ("smi", "newest", "cards", "states", "says"),
     [
         (None, None, 0, ["note"], "no NVIDIA driver here"),
-        (None, "12.6", 1, ["ok"], "programs for CUDA 12.6 and earlier, on 1 GPUs"),  # as on a Jetson
+        (None, "12.6", 1, ["ok"], "programs for CUDA 12.6 and earlier, on one GPU here"),  # as on a Jetson
         ("NVIDIA H100, 580.1, 81559 MiB, 9.0\n", "13.0", 2, ["ok", "ok"], "CUDA 13.0"),
         ("NVIDIA H100, 580.1, 81559 MiB, 9.0\n", "13.0", 0, ["ok", "problem"], "no GPU that this process may use"),
         ("NVIDIA H100, 580.1, 81559 MiB, 9.0\n", None, 0, ["ok", "problem"], "libcuda.so.1, cannot be loaded"),
