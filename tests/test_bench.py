@@ -152,6 +152,18 @@ def test_the_whole_way_warms_up_and_holds_what_it_found_for_long() -> None:
     assert len(trials) == len(tried) - 1
 
 
+def test_the_whole_way_stays_where_the_model_is() -> None:
+    tried = []
+
+    def try_for(rate: float, seconds: float) -> Trial:
+        tried.append(rate)
+        return trial(rate, kept_up=False)
+
+    spec = replace(default_model().contract.spectrogram, min_sample_rate=8e6)
+    assert whole_way(try_for, BenchSettings(), spec)[1] is None
+    assert set(tried) == {8e6}
+
+
 def trial(rate: float, kept_up: bool) -> Trial:
     return Trial(rate, 1.0, round(rate), 0, 25, 0, rate, None, None, 0.5, 0.5, 0.0, kept_up, "" if kept_up else "slow")
 

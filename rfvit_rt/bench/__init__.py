@@ -35,8 +35,8 @@ from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.spectrogram import SpectrogramSpec
 
 RECORDING = "recordings/lte_nr_20MHz.sigmf-meta"
-START_RATE = 5e6  # Hz: where the search begins
-_WARM_UP = 1.0  # s of stream, at `START_RATE`
+START_RATE = 5e6  # Hz: where the search begins, or as near as the model takes
+_WARM_UP = 1.0  # s of stream, at the rate where the search begins
 # For the progress bar alone: trials and engines with their batches, and seconds of loading and stages.
 _USUAL_TRIALS, _USUAL_ENGINES, _LOADING = 12, 8, 15.0
 
@@ -217,11 +217,11 @@ def whole_way(
     def confirm(rate: float) -> bool:
         return held(rate, settings.seconds)
 
-    try_for(START_RATE, _WARM_UP)
-    if settings.rates:
-        return trials, highest_of(settings.rates, probe, confirm)
     least, most = spec.min_sample_rate, spec.max_sample_rate
     start = min(max(START_RATE, least), most)
+    try_for(start, _WARM_UP)
+    if settings.rates:
+        return trials, highest_of(settings.rates, probe, confirm)
     return trials, highest_rate(probe, confirm, start=start, least=least, most=most)
 
 
