@@ -107,7 +107,7 @@ def test_what_was_saved_can_be_corrected_afterwards(tmp_path: Path) -> None:
         with snapshot_taken(served):
             shown.send("save", seconds=1)
         feed(served, shown, 3.0)
-        path = saved(shown, "recording")["path"]
+        path = shown.seen("saved", kind="recording")["path"]
         assert labels(path) == ["LTE", "LTE"]
         shown.send("correct", **a_box(0.1, 0.2, "NR", 0))
         shown.send("delete", id=1)
