@@ -57,7 +57,7 @@ def shown(browser: Browser, served: Served) -> Iterator[Window]:
 
 def test_a_lost_connection_goes_on_where_it_was(shown: Window, served: Served) -> None:
     """The same run: what was there stays, and what came meanwhile is fetched."""
-    marks, before = shown.marks, len(shown.tiles)
+    before = len(shown.tiles)
     shown.page.evaluate("() => window.sockets.at(-1).close()")
     shown.wait_for_text("#connection", "connection lost")
     assert "Connection lost. What is shown is from before. Trying again" in shown.text("#lost")
@@ -70,7 +70,6 @@ def test_a_lost_connection_goes_on_where_it_was(shown: Window, served: Served) -
     shown.wait_for_rows(48 * SECONDS)
     served.feed(2)
     shown.wait_for_rows(50 * SECONDS)
-    assert shown.marks == marks + 1
     again = [tile for tile in shown.tiles[before:] if tile.time_start < 39 * SECONDS]
     assert not again  # nothing came twice
     # Each stretch has a power of its own: all are there, from before, meanwhile and after.
@@ -136,6 +135,22 @@ def test_bands_that_change(shown: Window, served: Served) -> None:
     axes = shown.axes()
     assert axes.per_x == pytest.approx(width, rel=0.02)
     assert axes.frequency > 807
+
+
+def test_zooming_in_on_what_is_paused(shown: Window) -> None:
+    """What was looked at stays, and only becomes finer."""
+    plot = shown.page.locator("#plot")
+    plot.press("Space")
+    held, coarse = shown.axes(), shown.tiles[-1].row_seconds
+    shown.choose_span(0.2)
+    shown.wait_for_rows(40 * SECONDS)
+    assert shown.tiles[-1].row_seconds < coarse / 4
+    axes = shown.axes()
+    assert axes.time + 20 * -axes.per_y == pytest.approx(held.time + 20 * -held.per_y, abs=0.01)  # the same end
+    assert axes.per_y == pytest.approx(held.per_y / 10, rel=0.02)
+    for number in (38, 36, 34):
+        assert power_at(shown, (number + 0.5) * SECONDS) == number
+    assert shown.text("#connection") == "paused"
 
 
 def test_a_paused_view_keeps_its_rows(shown: Window, served: Served) -> None:
