@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import doctest
+import dataclasses
 import io
 import json
 import math
@@ -279,6 +280,13 @@ def test_people_see_all_of_it(measured: tuple[Benchmark, Path]) -> None:
     for word in ("Machine: ", "cores", "openvino", "lte-nr-tiny", "Windows/s", *STAGES, "GNU Radio", "Zero loss: "):
         assert word in text
     assert "…" not in text  # nothing is cut
+
+
+def test_people_are_warned_of_a_ratio_from_a_busy_machine(measured: tuple[Benchmark, Path]) -> None:
+    for busy, doubt in ((0.0, False), (1.5, True)):
+        found = dataclasses.replace(measured[0], over_eager_f32=17.6, other_cores=busy)
+        (line,) = (part for part in for_people(found) if isinstance(part, str) and "17.6 times" in part)
+        assert ("do not rely on it" in line) is doubt
 
 
 def test_programs_get_the_same(measured: tuple[Benchmark, Path]) -> None:

@@ -17,7 +17,7 @@ from rfvit_rt.engines.choice import gpu_count
 from rfvit_rt.errors import EngineError, ModelError
 
 BATCHES = (1, 8)
-REFERENCE = "pytorch"  # in f32 on the processor, the network as it was trained, run eagerly
+REFERENCE = "pytorch"  # as its engine calls itself: in f32 on the processor, the network as it was trained, run eagerly
 _PRECISIONS = ("f32", "bf16", "f16")  # the last on GPUs alone
 
 
@@ -113,16 +113,19 @@ def over_eager(speeds: Sequence[EngineSpeed]) -> float | None:
 def _start(model: ModelFile, name: str, threads: int | None, left_out: list[LeftOut]) -> Iterator[Engine]:
     """The engine in every precision that it has here; says why where it has none."""
     has_gpu = gpu_count() > 0
-    obstacles = []
+    obstacles, started = [], []
     precisions = _PRECISIONS if has_gpu else _PRECISIONS[:-1]
     for precision in precisions:
         try:
-            yield load_engine(model, name, precision=precision, threads=threads)
+            engine = load_engine(model, name, precision=precision, threads=threads)
         except (EngineError, ModelError) as error:
             obstacles.append(str(error))
-    if len(obstacles) == len(precisions):
+        else:
+            started.append(engine.name)
+            yield engine
+    if not started:
         left_out.append(LeftOut(name, obstacles[0]))
-    elif name == REFERENCE and has_gpu:
+    elif REFERENCE in started and has_gpu:
         yield load_engine(model, name, precision="f32", threads=threads, device="cpu")
 
 
