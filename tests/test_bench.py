@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import doctest
-import dataclasses
 import io
 import json
 import math
@@ -284,7 +283,7 @@ def test_people_see_all_of_it(measured: tuple[Benchmark, Path]) -> None:
 
 def test_people_are_warned_of_a_ratio_from_a_busy_machine(measured: tuple[Benchmark, Path]) -> None:
     for busy, doubt in ((0.0, False), (1.5, True)):
-        found = dataclasses.replace(measured[0], over_eager_f32=17.6, other_cores=busy)
+        found = replace(measured[0], over_eager_f32=17.6, other_cores=busy)
         (line,) = (part for part in for_people(found) if isinstance(part, str) and "17.6 times" in part)
         assert ("do not rely on it" in line) is doubt
 
