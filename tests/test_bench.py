@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import doctest
 import io
 import json
 import math
@@ -28,7 +27,6 @@ from rfvit_rt.bench import (
     for_people,
     parse_rates,
     run_bench,
-    search,
     stream,
     to_dict,
     whole_way,
@@ -64,12 +62,6 @@ class Machine:
 
 
 # ---- the search ----
-
-
-def test_its_example_is_true() -> None:
-    result = doctest.testmod(search)
-    assert result.attempted
-    assert not result.failed
 
 
 @pytest.mark.parametrize("capacity", [2.1e6, 3e6, 5e6, 7.77e6, 61.44e6, 123e6, 490e6])
