@@ -324,7 +324,9 @@ def test_a_live_sniffer_gives_what_its_capture_gives(tmp_path: Path, udp: tuple[
         np.testing.assert_array_equal(one.csi, other.csi)
         np.testing.assert_array_equal(one.subcarriers, other.subcarriers)
         assert (one.device, one.frame_index) == (other.device, other.frame_index)
-        assert 0 < one.timestamp <= one.received <= time.monotonic()
+        # The two clocks behind a stamp are read one after the other, and equal stamps are spread a little.
+        assert 0 < one.timestamp <= one.received + 1e-3
+        assert one.received <= time.monotonic()
     assert_ascending(live)
     assert reader.source.statistics == CSIStatistics(packets=200, frames=190, lost=10, foreign=10)
 
