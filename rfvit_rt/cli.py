@@ -606,7 +606,7 @@ def _place(web: bool, address: str | None, folder: Path | None = None) -> Place 
         if folder is not None:
             raise OutputError("--save-dir is for what is saved from the page; give --web as well")
         return None
-    return Place(parse_web_address(address or DEFAULT_ADDRESS), folder)
+    return Place(parse_web_address(DEFAULT_ADDRESS if address is None else address), folder)
 
 
 def _console(stderr: bool = False) -> Console:

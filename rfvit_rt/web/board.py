@@ -86,13 +86,19 @@ class Board:
         self.status = self._status()
         self.emissions = message("emissions", list=[])
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it is known that no radio received this: a recording or the stream itself says so."""
+        figures = self.figures()
+        return self._hello.simulated or (isinstance(figures, SegmentationFigures) and figures.simulated)
+
     def hello(self) -> str:
         """What a page is told first."""
         figures = self.figures()
         known = replace(self._hello, recorded=figures.recorded, frequency=self.frequency)
         if isinstance(figures, SegmentationFigures):
             rate = figures.sample_rate or self._hello.sample_rate
-            known = replace(known, sample_rate=rate, simulated=self._is_simulated(figures))
+            known = replace(known, sample_rate=rate, simulated=self.is_simulated)
         return encode(known)
 
     def tell(self, kind: str, /, **values: object) -> None:
@@ -162,9 +168,6 @@ class Board:
             is_current=is_current,
         )
 
-    def _is_simulated(self, figures: SegmentationFigures) -> bool:
-        return self._hello.simulated or figures.simulated
-
     def _status(self) -> Status:
         figures = self.figures()
         common: dict[str, Any] = {
@@ -178,6 +181,7 @@ class Board:
             "frames_dropped": 0,
             "rows_dropped": self.stretches_dropped,
             "recorded": figures.recorded,
+            "simulated": self.is_simulated,
             "ended": self.ended,
         }
         if isinstance(figures, SegmentationFigures):
@@ -186,7 +190,6 @@ class Board:
                 sample_rate=figures.sample_rate,
                 lost=dict(figures.lost),
                 age=percentiles(figures.sample_age),
-                simulated=self._is_simulated(figures),
                 **common,
             )
         return Status(
@@ -194,7 +197,6 @@ class Board:
             sample_rate=self.achieved_rate,
             lost={name: getattr(figures, name) for name in ("lost", "dropped", "foreign", "malformed")},
             age=percentiles(figures.result_age),
-            simulated=False,
             **common,
         )
 

@@ -84,11 +84,12 @@ class Connection:
         self._catching_up_until = time.monotonic() + CATCHING_UP
         next_frame = time.monotonic()
         next_state = next_frame + STATUS_SECONDS
+        knows_end = False  # the last state is sent at once: the server may be gone a second later
         while True:
             began = time.monotonic()
-            if began >= next_state:
+            if began >= next_state or (self._board.ended and not knows_end):
+                next_state, knows_end = began + STATUS_SECONDS, self._board.ended
                 await self._send_state()
-                next_state = began + STATUS_SECONDS
             await self._send_messages()
             has_more = await self._send_tile()
             self._took = time.monotonic() - began

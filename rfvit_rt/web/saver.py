@@ -12,7 +12,6 @@ from typing import Protocol
 
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.errors import RfvitError, WireError
-from rfvit_rt.figures import SegmentationFigures
 from rfvit_rt.web.board import Board
 from rfvit_rt.web.protocol import Box, Correct, Delete, Save
 from rfvit_rt.web.ring import IQRing
@@ -243,9 +242,7 @@ class Saver:
         times = board.clock.seconds(snapshot.sample_start, snapshot.sample_end)
         boxes, before = board.boxes.during(*times), self._unsaved
         self._unsaved = []  # what is corrected while the samples are being written
-        figures = board.figures()
-        simulated = isinstance(figures, SegmentationFigures) and figures.simulated
-        origin = Origin(self._title, bool(figures.recorded), simulated, self._model)
+        origin = Origin(self._title, bool(board.figures().recorded), board.is_simulated, self._model)
         try:
             recording, count = await asyncio.to_thread(save_samples, self._folder, snapshot, boxes, origin)
         except RfvitError:

@@ -100,6 +100,7 @@ def serving(
     run: str = "one",
     seconds: float = 10.0,
     copy: CorrectedCopy | None = None,
+    simulated: bool = False,
 ) -> Iterator[Served]:
     hello = Hello(
         task="segmentation",
@@ -112,7 +113,7 @@ def serving(
         sample_rate=RATE,
         frequency=FREQUENCY,
         recorded=None,
-        simulated=False,
+        simulated=simulated,
         step_seconds=STEP / RATE,
         n_bins=BINS,
         db_min=0.0,

@@ -288,7 +288,8 @@ def test_what_cannot_be_served_is_one_line(example: Path, tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         check_refused(rfvit("segment", example, "--web-address", port), port, "in use", "--web-address")
-    check_refused(rfvit("segment", example, "--web-address", "nowhere:"), "--web-address", "HOST:PORT")
+    for address in ("nowhere:", ""):
+        check_refused(rfvit("segment", example, "--web-address", address), "--web-address", "HOST:PORT")
     check_refused(rfvit("segment", example, "--web", "--save-dir", tmp_path / "none"), "no folder", "--save-dir")
     check_refused(rfvit("segment", example, "--save-dir", tmp_path), "--save-dir", "--web")
     assert not example.with_name("lte_nr_20MHz.rfvit.sigmf-meta").exists()

@@ -153,6 +153,22 @@ def test_boxes_have_their_places_and_tags(seen: Window, run: Run) -> None:
         assert re.search(rf"box: {annotation['core:label']} {width:g} MHz \d+ %", read), read
 
 
+def test_short_bursts_do_not_hide_what_lies_below_them(seen: Window, run: Run) -> None:
+    """Where there are hundreds, and the mask is off, there would be nothing else to see."""
+    seen.page.locator("#opacity").fill("0")
+    axes, colour = seen.axes(), abs(colourfulness(seen.picture()))
+    flat = [found for found in model_annotations(run) if float(found["core:sample_count"]) < 0.001 * 20e6]
+    assert flat
+    for annotation in flat:
+        low, high = (float(annotation[f"core:freq_{edge}_edge"]) / 1e6 for edge in ("lower", "upper"))
+        time = (float(annotation["core:sample_start"]) + float(annotation["core:sample_count"]) / 2) / 20e6
+        rows = slice(round(axes.y(time)) - 3, round(axes.y(time)) + 4)
+        left, right = round(axes.x(low)), round(axes.x(high))
+        assert colour[rows, left : left + 4].max() > 0.2  # its ends are there
+        assert colour[rows, right - 4 : right].max() > 0.2
+        assert colour[rows, left + 10 : right - 10].max() < 0.1
+
+
 def test_what_is_to_be_read_at_a_place(seen: Window) -> None:
     axes = seen.axes()
     for frequency, time, *_ in cells(seen.tiles, 12):

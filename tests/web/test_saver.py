@@ -83,6 +83,17 @@ def test_save_the_last_seconds(tmp_path: Path) -> None:
             assert not late.of("saved")  # an hour ago is no news
 
 
+def test_what_is_saved_of_a_simulated_recording_says_so(tmp_path: Path) -> None:
+    """Its metadata alone know that it is simulated, and the page has told so."""
+    with serving(tmp_path, simulated=True) as served, page(served.port) as shown:
+        assert shown.next("status")["simulated"]
+        feed(served, shown, 0.9)
+        served.server.end("over")
+        shown.send("save", seconds=1)
+        path = saved(shown, "recording")["path"]
+    assert open_recording(path).metadata["global"]["core:description"].startswith("SIMULATED")
+
+
 def test_more_than_is_held_is_said_to_be_less(tmp_path: Path) -> None:
     with serving(tmp_path, seconds=0.5) as served, page(served.port) as shown:
         feed(served, shown, 0.9)

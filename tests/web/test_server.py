@@ -134,6 +134,20 @@ def test_the_end_is_told_also_to_who_comes_late(served: Served) -> None:
             late.next_tile(time_end=0.09)
 
 
+def test_how_it_ended_is_told_before_the_server_is_gone(served: Served) -> None:
+    served.feed(3)
+    served.find(2 * STRETCH)
+    with page(served.port) as shown:
+        shown.next("annotation")
+        shown.until(lambda _: any(row["is_current"] for told in shown.of("emissions") for row in told["list"]))
+        served.server.end("over")
+        served.server.close()
+        with pytest.raises(ConnectionClosed):
+            shown.until(lambda _: False)
+        assert shown.of("status")[-1]["ended"]
+        assert [row["is_current"] for row in shown.of("emissions")[-1]["list"]] == [False]
+
+
 def test_two_pages_see_the_same_and_each_other_s_corrections(served: Served) -> None:
     served.feed(2)
     served.find(1000)

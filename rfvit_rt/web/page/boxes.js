@@ -7,6 +7,7 @@ import { UNLABELLED } from "./colours.js";
 const MOST_BOXES = 5000; // the oldest go first
 const GRIP = 6; // pixels from an edge that still take hold of it
 const SMALL = 9; // pixels of height or width, below which a box is but a thin line
+const END = 5; // pixels of a flat box's ends
 const TAG_HEIGHT = 17;
 const TAG_FONT = "600 12px system-ui, sans-serif";
 
@@ -124,7 +125,12 @@ function outline(context, frame, box, looks, isSelected) {
   if (!isSelected && Math.min(width, height) < SMALL) {
     context.strokeStyle = look.colour;
     context.lineWidth = 1;
-    context.strokeRect(Math.round(x) + 0.5, Math.round(y) + 0.5, Math.round(width) - 1, Math.round(height) - 1);
+    const [left, top, right] = [x, y, x + width].map(Math.round);
+    // Flat ones have ends alone: bursts one above the other would hide all that lies below them.
+    const isFlat = height < SMALL && width > 3 * END;
+    for (const [from, to] of isFlat ? [[left, left + END], [right - END, right]] : [[left, right]]) {
+      context.strokeRect(from + 0.5, top + 0.5, to - from - 1, Math.round(height) - 1);
+    }
     return;
   }
   // Dark below and colour above: to be seen on noise and on strong signals.

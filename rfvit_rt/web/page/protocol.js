@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the server says, checked before anything else of the page sees it; rfvit_rt/web/protocol.py describes it all.
 
-export const SPECTRUM = 0;
-export const CSI = 1;
+const CSI = 1; // the highest kind of tile; 0 is spectrum
 export const MAX_LABEL = 64; // of labels that the server takes
 export const MAX_COLUMNS = 1024; // that the page asks for: more than it has pixels in nearly all cases
 export const MAX_ROWS = 1024;
