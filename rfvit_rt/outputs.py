@@ -103,9 +103,9 @@ class Outputs:
 
 def check_outputs(outputs: Outputs, inputs: Iterable[Path], results: Iterable[Path]) -> None:
     """Refuse outputs that cannot be written, or would destroy what is read or another output."""
-    if outputs.mqtt:
+    if outputs.mqtt is not None:
         parse_broker(outputs.mqtt)
-    if outputs.metrics:
+    if outputs.metrics is not None:
         parse_address(outputs.metrics)
     if outputs.web and outputs.web.folder is not None:
         check_folder(outputs.web.folder)
@@ -135,11 +135,11 @@ def open_sinks(outputs: Outputs) -> Iterator[list[Sink]]:
     """Open the sinks that take results one by one, and close them in the end."""
     with ExitStack() as stack:
         sinks: list[Sink] = []
-        if outputs.publish:
+        if outputs.publish is not None:
             sinks.append(stack.enter_context(ZmqSink(outputs.publish)))
         if outputs.jsonl:
             sinks.append(stack.enter_context(JsonLinesSink(outputs.jsonl, outputs.overwrite)))
-        if outputs.mqtt:
+        if outputs.mqtt is not None:
             sinks.append(stack.enter_context(_publishing(outputs.mqtt, outputs.console)))
         yield sinks
 
@@ -175,7 +175,7 @@ def serving_metrics(
     OutputError
         If it cannot listen there.
     """
-    if not outputs.metrics:
+    if outputs.metrics is None:
         yield []
         return
     contract = model.contract

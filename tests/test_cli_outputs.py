@@ -147,6 +147,13 @@ def test_metrics_that_cannot_be_served_are_refused(port: int) -> None:
         check_refused(done, str(port), "in use", "another port")
 
 
+@pytest.mark.parametrize("option", ["--metrics", "--mqtt", "--publish"])
+def test_an_empty_address_is_refused(option: str) -> None:
+    """As where a shell's variable was not set: what was asked for would be missing without a word."""
+    done = rfvit("segment", EXAMPLE, option, "", "--output", "/dev/shm/rfvit-none.sigmf-meta")
+    check_refused(done, "expected", "HOST" if option != "--publish" else "endpoint")
+
+
 def test_mqtt_carries_the_lines_of_jsonl(port: int, tmp_path: Path) -> None:
     broker = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")
     if not broker:
