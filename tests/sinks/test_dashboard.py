@@ -19,32 +19,12 @@ from typing import Any
 
 import pytest
 
-from rfvit_rt.datatypes import Activity, Annotation
-from rfvit_rt.figures import Histogram, SegmentationFigures, SensingFigures
-from rfvit_rt.sinks.prometheus import Address, PrometheusSink, RunInfo
+from rfvit_rt.datatypes import Activity
+from rfvit_rt.sinks.prometheus import PrometheusSink, RunInfo
+
+from .test_prometheus import FREE, LTE, SEGMENTATION, SENSING
 
 PATIENCE = 60.0  # seconds; it is there in two on a quiet machine
-
-
-def histogram() -> Histogram:
-    made = Histogram()
-    made.observe(0.05)
-    return made
-
-
-SEGMENTATION = SegmentationFigures(
-    samples=3_000_000,
-    windows=4,
-    lost={"transport": 1, "radio": 2, "dropped": 3, "unusable": 4},
-    restarts=5,
-    recorded=False,
-    simulated=True,
-    sample_rate=20e6,
-    frequency=811e6,
-    sample_age=histogram(),
-    stages={"windowing": histogram(), "inference": histogram()},
-)
-SENSING = SensingFigures(100, 7, 1, 2, 3, 4, 5, True, histogram())
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +34,13 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
     if program is None:
         pytest.skip("this test needs Prometheus; install: sudo apt-get install prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    free = Address("127.0.0.1", 0)
     with (
         PrometheusSink(
-            free, RunInfo("openvino", "a CPU", "f32", "spectra", "segmentation", "ab"), lambda: SEGMENTATION
+            FREE, RunInfo("openvino", "a CPU", "f32", "spectra", "segmentation", "ab"), lambda: SEGMENTATION
         ) as one,
-        PrometheusSink(free, RunInfo("openvino", "a CPU", "f32", "rooms", "activity", "cd"), lambda: SENSING) as two,
+        PrometheusSink(FREE, RunInfo("openvino", "a CPU", "f32", "rooms", "activity", "cd"), lambda: SENSING) as two,
     ):
-        one.write(Annotation("LTE", 0, 1000, 806e6, 816e6, 0.9, 20e6, 811e6))
+        one.write(LTE)
         two.write(Activity("walk", 1.5, 4.25, 150, 275, 0.93, 99.6, 1))
         targets = [f"{sink.address.host}:{sink.address.port}" for sink in (one, two)]
         with prometheus(program, folder, targets) as query:
