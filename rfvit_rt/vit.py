@@ -39,6 +39,9 @@ class VitConfig:
         more blocks.
     embedding : {"linear", "staged"}
         What makes a token of a patch's pixels: one linear layer, or :class:`StagedEmbedding`.
+    longest_wavelength : float
+        Longest wavelength of the positions, in 2π patches. Features that hardly differ over the picture say nothing: a
+        number near the grid's side spends them better than the 10,000 that text models have.
     head_features, head_hidden : int
         Of the decoder: features that a place at half resolution gets from its token, and features between its two
         convolutions.
@@ -59,6 +62,7 @@ class VitConfig:
     mlp_ratio: int = 4
     head: str = "decoder"
     embedding: str = "linear"
+    longest_wavelength: float = 10_000.0
     head_features: int = 12
     head_hidden: int = 16
 
@@ -103,16 +107,16 @@ def patches(pictures: Tensor, patch: int) -> Tensor:
     return cut.reshape(batch, -1, patch * patch)
 
 
-def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+def sincos_positions(grid: tuple[int, int], width: int, longest: float) -> Tensor:
     """Fixed positions: half of the features for time, half for frequency, each sines and cosines.
 
-    Wavelengths run from 2π to 10,000 · 2π patches (Vaswani et al. 2017, section 3.5).
+    Wavelengths run from 2π to `longest` · 2π patches (Vaswani et al. 2017, section 3.5, has 10,000 there).
 
     Returns
     -------
     (token, width) float32
     """
-    scales = 10_000.0 ** -(torch.arange(width // 4) / (width // 4))
+    scales = longest ** -(torch.arange(width // 4) / (width // 4))
     time, frequency = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     angles = torch.stack(
         [time.reshape(-1, 1) * scales, frequency.reshape(-1, 1) * scales], dim=1
@@ -186,7 +190,9 @@ class Encoder(nn.Module):
             self.embed = nn.Linear(config.patch**2, config.width)
         # The physical scale decides what a pattern can be: an LTE frame looks different at every bin width.
         self.bin_width = nn.Sequential(nn.Linear(1, config.width), nn.GELU(), nn.Linear(config.width, config.width))
-        self.register_buffer("positions", sincos_positions(config.grid, config.width), persistent=False)
+        self.register_buffer(
+            "positions", sincos_positions(config.grid, config.width, config.longest_wavelength), persistent=False
+        )
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         initialise(self)

@@ -54,7 +54,7 @@ def test_patches_are_cut_row_by_row() -> None:
 
 
 def test_positions_follow_their_formula_and_tell_all_places_apart() -> None:
-    positions = sincos_positions((16, 16), 192).numpy().astype(np.float64)
+    positions = sincos_positions((16, 16), 192, 10_000).numpy().astype(np.float64)
     scales = 10_000.0 ** -(np.arange(48) / 48)
     row, column = 5, 11
     expected = np.concatenate([f(place * scales) for place in (row, column) for f in (np.sin, np.cos)])

@@ -162,19 +162,24 @@ def check_windows(checkpoint: Checkpoint, count: int, path: Path) -> None:
         )
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of an optimiser as named tensors."""
-    state = optimiser.state_dict()["state"]
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+def optimiser_tensors(optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """State of optimisers as named tensors."""
+    return {
+        f"{which}.{index}.{name}": value
+        for which, optimiser in enumerate(optimisers)
+        for index, entry in optimiser.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimisers(optimisers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
     """Put back what :func:`optimiser_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        which, index, name = key.split(".", 2)
+        states[int(which)].setdefault(int(index), {})[name] = value
+    for optimiser, state in zip(optimisers, states, strict=True):
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

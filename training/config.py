@@ -38,6 +38,7 @@ class ModelSize:
     mlp_ratio: int = 4
     head: Literal["decoder", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
     embedding: Literal["linear", "staged"] = "linear"
+    longest_wavelength: float = 10_000.0  # of the positions
     head_features: int = 12  # of the decoder
     head_hidden: int = 16
 
@@ -91,12 +92,16 @@ class Optimisation:
         Wall time over all resumed runs; the learning rate falls to zero at whichever limit comes first.
     batch_size : int
         Windows an update, over all processes together: a recipe gives the same curve on one GPU or on eight.
+    optimiser : {"adamw", "muon"}
+        Muon steps the matrices of transformer blocks, where it needs several times fewer updates; AdamW the rest.
     learning_rate : float
         Peak of the cosine schedule.
+    muon_factor : float
+        Factor on the learning rate for what Muon steps.
     warm_up : float
         Share of the run over which the learning rate rises.
     weight_decay : float
-        Of AdamW; biases and norms are exempt.
+        Of both optimisers; biases and norms are exempt.
     beta2 : float
         Of AdamW.
     clip : float
@@ -120,7 +125,9 @@ class Optimisation:
     steps: int = 2000
     max_minutes: float | None = None
     batch_size: int = 16
+    optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
+    muon_factor: float = 3.0
     warm_up: float = 0.05
     weight_decay: float = 0.05
     beta2: float = 0.95
@@ -134,8 +141,10 @@ class Optimisation:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        positive = (self.steps, self.batch_size, self.learning_rate, self.clip, self.checkpoint_every, self.log_every)
-        if min(positive) <= 0 or (self.max_minutes is not None and self.max_minutes <= 0):
+        positive = (self.steps, self.batch_size, self.clip, self.checkpoint_every, self.log_every)
+        if min(*positive, self.learning_rate, self.muon_factor) <= 0 or (
+            self.max_minutes is not None and self.max_minutes <= 0
+        ):
             raise RecipeError(
                 "[optimisation] steps, max_minutes, batch_size, rates, clip and intervals must be positive"
             )

@@ -27,7 +27,7 @@ from training.datasets import Windows, open_windows
 from training.losses import class_weights, segmentation_loss
 from training.metrics import confusion, figures
 from training.networks import make_network, network_of
-from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
+from training.optimisation import Budget, WeightMean, Workers, make_optimisers, update
 from training.prepare import labelled_folder
 from training.processes import Processes
 
@@ -101,7 +101,7 @@ def finetune(
         adapt(model.encoder, recipe.adapt)
     model.to(workers.device)
     weights = weights.to(workers.device)
-    optimiser = make_optimiser(model, vit.depth, options)
+    optimisers = make_optimisers(model, vit.depth, options)
     first_step, budget, best = 0, Budget(options), -1.0
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
@@ -109,7 +109,7 @@ def finetune(
         checkpoint.check_windows(before, len(part), out / checkpoint.LAST)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
-        checkpoint.restore_optimiser(optimiser, before.optimiser)
+        checkpoint.restore_optimisers(optimisers, before.optimiser)
         first_step, budget, best = before.step, Budget(options, before.elapsed), before.best
         provenance["pretrained"] = before.provenance["pretrained"]
         if processes.first:
@@ -123,7 +123,7 @@ def finetune(
             recipe=dataclasses.asdict(recipe),
             weights=model.state_dict(),
             mean=mean.model.state_dict(),
-            optimiser=checkpoint.optimiser_tensors(optimiser),
+            optimiser=checkpoint.optimiser_tensors(optimisers),
             step=step,
             elapsed=budget.elapsed,
             best=best,
@@ -159,7 +159,7 @@ def finetune(
                 batch = next(batches)
                 value = workers.gradients(model, loss, batch.pictures, batch.bin_widths, batch.masks)
                 losses.append(processes.average(model, value))
-                rate = update(model, optimiser, progress, options)
+                rate = update(model, optimisers, progress, options)
                 step += 1
                 mean.update(model, step)
                 progress = processes.agree(budget.progress(step))

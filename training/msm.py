@@ -73,7 +73,9 @@ class MaskedModel(nn.Module):
         self.encoder = Encoder(config)
         self.narrow = nn.Linear(config.width, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.register_buffer("positions", sincos_positions(config.grid, width), persistent=False)
+        self.register_buffer(
+            "positions", sincos_positions(config.grid, width, config.longest_wavelength), persistent=False
+        )
         self.blocks = nn.ModuleList(
             Block(width, masking.decoder_heads, config.mlp_ratio) for _ in range(masking.decoder_depth)
         )

@@ -21,28 +21,38 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def make_optimiser(model: nn.Module, depth: int, options: Optimisation) -> torch.optim.AdamW:
-    """AdamW over the parameters that learn, a group for each rate and decay.
+def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list[torch.optim.Optimizer]:
+    """Optimisers of the parameters that learn, with a group for each rate and decay.
 
-    With a `layer_decay` below 1 a block learns slower the closer it is to the input (Clark et al. 2020, ELECTRA).
+    AdamW takes all parameters, or, where the recipe has Muon (Jordan 2024), those that are not matrices of transformer
+    blocks: Muon steps along a matrix's momentum with all its singular values made equal, scaled to the size of AdamW's
+    steps (Liu et al. 2025, arXiv 2502.16982, section 2.2). With a `layer_decay` below 1 a block learns slower the
+    closer it is to the input (Clark et al. 2020, ELECTRA).
     """
-    groups: dict[tuple[int, bool], list[Tensor]] = {}
+    groups: dict[tuple[bool, int, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((_layer(name, depth), parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
+            by_muon = options.optimiser == "muon" and "blocks." in name and parameter.ndim == 2
+            groups.setdefault((by_muon, _layer(name, depth), parameter.ndim > 1), []).append(parameter)
+    of_adam, of_muon = (
         [
             {
                 "params": parameters,
                 "weight_decay": options.weight_decay if decays else 0.0,
-                "rate_factor": options.layer_decay ** (depth + 1 - layer),
+                "rate_factor": options.layer_decay ** (depth + 1 - layer) * (options.muon_factor if chosen else 1),
             }
-            for (layer, decays), parameters in groups.items()
-        ],
-        lr=options.learning_rate,
-        betas=(0.9, options.beta2),
-        fused=True,
+            for (by_muon, layer, decays), parameters in groups.items()
+            if by_muon is chosen
+        ]
+        for chosen in (False, True)
     )
+    optimisers: list[torch.optim.Optimizer] = []
+    if of_adam:
+        betas = (0.9, options.beta2)
+        optimisers.append(torch.optim.AdamW(of_adam, lr=options.learning_rate, betas=betas, fused=True))
+    if of_muon:
+        optimisers.append(torch.optim.Muon(of_muon, lr=options.learning_rate, adjust_lr_fn="match_rms_adamw"))
+    return optimisers
 
 
 def _layer(name: str, depth: int) -> int:
@@ -139,14 +149,15 @@ def _use_one_core() -> None:
     torch.set_flush_denormal(True)
 
 
-def update(model: nn.Module, optimiser: torch.optim.AdamW, progress: float, options: Optimisation) -> float:
+def update(model: nn.Module, optimisers: list[torch.optim.Optimizer], progress: float, options: Optimisation) -> float:
     """Take one step down the gradients; return the learning rate."""
     nn.utils.clip_grad_norm_(model.parameters(), options.clip)
     # The first update of a run would have a rate of 0 and be wasted.
     rate = options.learning_rate * max(rate_factor(progress, options.warm_up), 1e-3)
-    for group in optimiser.param_groups:
-        group["lr"] = rate * group["rate_factor"]
-    optimiser.step()
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        optimiser.step()
     return rate
 
 

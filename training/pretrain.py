@@ -21,7 +21,7 @@ from training.config import PretrainRecipe, read_recipe
 from training.datasets import RECORD, Windows, open_windows
 from training.monitors import draw_reconstructions, held_out_loss, probe
 from training.msm import MaskedModel, shuffle_patches
-from training.optimisation import Budget, WeightMean, make_optimiser, update
+from training.optimisation import Budget, WeightMean, make_optimisers, update
 from training.prepare import unlabelled_folder
 from training.processes import Processes
 
@@ -138,7 +138,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
     workers = choose_workers(options, processes)
     vit = recipe.model.config(spec.n_steps, spec.n_bins, len(sources.labels))
     model = MaskedModel(vit, recipe.masking).to(workers.device)
-    optimiser = make_optimiser(model, vit.depth, options)
+    optimisers = make_optimisers(model, vit.depth, options)
     mean = WeightMean(model, options.ema_decay)
     count = sum(len(part.windows) for part in sources.parts)
     first_step, budget = 0, Budget(options)
@@ -148,7 +148,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
         checkpoint.check_windows(before, count, out / checkpoint.LAST)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
-        checkpoint.restore_optimiser(optimiser, before.optimiser)
+        checkpoint.restore_optimisers(optimisers, before.optimiser)
         first_step, budget = before.step, Budget(options, before.elapsed)
         if processes.first:
             curves.truncate(out, first_step)
@@ -162,7 +162,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                 recipe=dataclasses.asdict(recipe),
                 weights=model.state_dict(),
                 mean=mean.model.state_dict(),
-                optimiser=checkpoint.optimiser_tensors(optimiser),
+                optimiser=checkpoint.optimiser_tensors(optimisers),
                 step=step,
                 elapsed=budget.elapsed,
                 best=0.0,
@@ -216,7 +216,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                 visible, hidden = (processes.own_part(each) for each in chosen)
                 parts = (batch.pictures, batch.bin_widths, batch.missing, visible, hidden)
                 losses.append(processes.average(model, workers.gradients(model, model.loss, *parts)))
-                rate = update(model, optimiser, progress, options)
+                rate = update(model, optimisers, progress, options)
                 step += 1
                 mean.update(model, step)
                 bar.update(task, completed=budget.progress(step), description=f"step {step} loss {losses[-1]:.4f}")

@@ -36,7 +36,7 @@ from training.datasets import IGNORED, LABELS, open_windows
 from training.evaluate import Predicted, energy_detector, measure
 from training.losses import class_weights, dice_loss
 from training.metrics import confusion, figures
-from training.optimisation import Budget, WeightMean, Workers, make_optimiser, rate_factor
+from training.optimisation import Budget, WeightMean, Workers, make_optimisers, rate_factor, update
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "training" / "configs"
@@ -234,7 +234,7 @@ def test_progress_follows_whichever_limit_is_nearer() -> None:
 
 def test_layers_close_to_the_input_learn_slower_and_norms_do_not_decay() -> None:
     model = Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3))
-    optimiser = make_optimiser(model, 2, Optimisation(layer_decay=0.5))
+    (optimiser,) = make_optimisers(model, 2, Optimisation(layer_decay=0.5))
     factors, decays = {}, {}
     names = {id(value): name for name, value in model.named_parameters()}
     for group in optimiser.param_groups:
@@ -248,6 +248,38 @@ def test_layers_close_to_the_input_learn_slower_and_norms_do_not_decay() -> None
     assert factors["encoder.embed.weight"] == factors["encoder.bin_width.0.weight"] == 0.125
     assert decays["encoder.norm.weight"] == decays["encoder.embed.bias"] == 0
     assert decays["encoder.embed.weight"] == 0.05
+
+
+def test_muon_steps_the_matrices_of_blocks_and_adam_the_rest() -> None:
+    model = Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3))
+    adam, muon = make_optimisers(model, 2, Optimisation(optimiser="muon", muon_factor=3.0, layer_decay=0.5))
+    names = {id(value): name for name, value in model.named_parameters()}
+    of_muon = {names[id(each)]: group["rate_factor"] for group in muon.param_groups for each in group["params"]}
+    matrices = ("qkv", "project", "expand", "contract")
+    assert of_muon == {
+        f"encoder.blocks.{block}.{name}.weight": 3 * factor
+        for block, factor in ((0, 0.25), (1, 0.5))
+        for name in matrices
+    }
+    of_adam = {names[id(each)] for group in adam.param_groups for each in group["params"]}
+    assert of_adam == set(names.values()) - of_muon.keys()
+
+
+def test_muon_moves_a_matrix_along_all_its_directions() -> None:
+    model = Segmenter(VitConfig(64, 64, 3, width=24, depth=1, heads=3))
+    options = Optimisation(optimiser="muon", muon_factor=2.0, learning_rate=1e-2, weight_decay=0.0)
+    matrix = model.encoder.blocks[0].expand.weight
+    before = matrix.detach().clone()
+    left, right = torch.linalg.qr(torch.randn(96, 24))[0], torch.linalg.qr(torch.randn(24, 24))[0]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    matrix.grad = left * torch.logspace(0, -2, 24) @ right  # its directions differ a hundredfold
+    optimisers = make_optimisers(model, 1, options)
+    update(model, optimisers, 0.05, options)
+    moved = torch.linalg.svdvals(matrix.detach() - before)
+    largest = 0.2 * 96**0.5 * 2e-2  # arXiv 2502.16982, eq. 4, at the peak of the schedule
+    assert moved.max() < 1.3 * largest
+    assert moved.min() > 0.5 * largest
 
 
 def test_the_mean_of_the_weights_is_the_recurrence() -> None:
@@ -421,12 +453,20 @@ def test_a_frozen_encoder_stays_as_it_was(
     assert after.weights["head.mix.bias"].any()
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
-    kind: str, scenes: Path, recipes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    optimiser: str,
+    scenes: Path,
+    recipes: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script = {"pretrain": pretrain, "finetune": finetune}[kind]
-    script.main(config=recipes[kind], data=scenes, out=tmp_path / "whole", steps=6)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipes[kind].read_text().replace("[optimisation]", f'[optimisation]\noptimiser = "{optimiser}"'))
+    script.main(config=recipe, data=scenes, out=tmp_path / "whole", steps=6)
 
     def interrupted(*arguments: Any, **options: Any) -> Iterator[Batch]:
         yield from itertools.islice(training_batches(*arguments, **options), 3)
@@ -435,10 +475,10 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     with monkeypatch.context() as patch:
         patch.setattr(script, "training_batches", interrupted)
         with pytest.raises(typer.Exit) as stopped:
-            script.main(config=recipes[kind], data=scenes, out=tmp_path / "parts", steps=6)
+            script.main(config=recipe, data=scenes, out=tmp_path / "parts", steps=6)
     assert stopped.value.exit_code == 130
     assert checkpoint.load(tmp_path / "parts" / checkpoint.LAST).step == 3
-    script.main(config=recipes[kind], data=scenes, out=tmp_path / "parts", steps=6, resume=True)
+    script.main(config=recipe, data=scenes, out=tmp_path / "parts", steps=6, resume=True)
     whole, parts = (checkpoint.load(tmp_path / name / checkpoint.LAST) for name in ("whole", "parts"))
     assert parts.step == whole.step == 6
     for name in whole.weights:

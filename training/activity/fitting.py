@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.activity.recipe import ActivityRecipe
 from training.activity.variation import Pictures, blot
-from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
+from training.optimisation import Budget, WeightMean, Workers, make_optimisers, update
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def fit(
     depth = recipe.model.depth
     if recipe.freeze_encoder:
         getattr(model, "encoder").requires_grad_(False)  # noqa: B009  (a CNN has none, and cannot be frozen)
-    optimiser = make_optimiser(model, depth, options)
+    optimisers = make_optimisers(model, depth, options)
     mean = WeightMean(model, options.ema_decay)
     n_classes = int(labels.max()) + 1
     best, best_weights = -1.0, None
@@ -81,7 +81,7 @@ def fit(
         inputs, targets = next(batches)
         model.train()
         value = workers.gradients(model, loss, inputs, bin_widths, targets)
-        update(model, optimiser, budget.progress(step), options)
+        update(model, optimisers, budget.progress(step), options)
         step += 1
         mean.update(model, step)
         accuracy = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from rfvit_rt.vit import VitConfig
 from training.config import Masking, Optimisation
 from training.msm import MaskedModel, shuffle_patches
-from training.optimisation import Budget, WeightMean, Workers, make_optimiser, update
+from training.optimisation import Budget, WeightMean, Workers, make_optimisers, update
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def pretrain(
     model = MaskedModel(vit, masking)
     if start is not None:
         model.encoder.load_state_dict(start)
-    optimiser, mean = make_optimiser(model, vit.depth, options), WeightMean(model, options.ema_decay)
+    optimisers, mean = make_optimisers(model, vit.depth, options), WeightMean(model, options.ema_decay)
     ends = np.cumsum([len(entry.pictures) for entry in sets])
     step, budget = 0, Budget(options)
     missing = torch.zeros(options.batch_size, vit.n_steps, vit.n_bins, dtype=torch.bool)
@@ -76,7 +76,7 @@ def pretrain(
         bin_widths = torch.tensor([bin_width for _, bin_width in drawn])
         visible, hidden = shuffle_patches(options.batch_size, vit.grid, masking, generator)
         workers.gradients(model, model.loss, shown, bin_widths, missing, visible, hidden)
-        update(model, optimiser, budget.progress(step), options)
+        update(model, optimisers, budget.progress(step), options)
         step += 1
         mean.update(model, step)
     prefix = "encoder."
