@@ -9,6 +9,7 @@ from rfvit_rt.datatypes import Annotation, Emission
 
 MIN_BAND_OVERLAP = 0.5  # intersection over union of two bands that are taken for one
 OPEN_INTERVALS = 64  # intervals kept apart per emission, to place annotations that come late
+MOST_OPEN = 2000  # emissions that an annotation may join; a sweep over 6 GHz full of 5 MHz carriers meets 1200
 
 
 class EmissionTracker:
@@ -18,43 +19,82 @@ class EmissionTracker:
     least `min_overlap`; else it begins one. An emission's band is the mean of its annotations', weighted by their
     durations. Pieces of one long box (`SegmentSettings.max_duration`) count as bursts of their own.
 
-    Memory grows with the number of emissions, not of annotations. The duty cycle counts time covered by several
-    annotations once; that is exact as long as an annotation comes at most `OPEN_INTERVALS` separate intervals late.
+    Emissions are open: annotations may join them. Where there are too many, the one that none joined for longest has
+    ended and is let go; what comes in its band later begins another. So memory and the work for an annotation depend on
+    the number of open emissions, however long the stream.
+
+    The duty cycle counts time covered by several annotations once; that is exact as long as an annotation comes at most
+    `OPEN_INTERVALS` separate intervals late.
 
     Parameters
     ----------
     min_overlap : float
         Intersection over union from which two bands are one, 0 to 1.
+    most : int
+        Emissions that are open at once.
+
+    Attributes
+    ----------
+    let_go : int
+        Emissions that were let go.
     """
 
-    def __init__(self, min_overlap: float = MIN_BAND_OVERLAP) -> None:
+    def __init__(self, min_overlap: float = MIN_BAND_OVERLAP, most: int = MOST_OPEN) -> None:
         self.min_overlap = min_overlap
-        self._tracks: list[_Track] = []
+        self.most = most
+        self.let_go = 0
+        self._open: list[_Track] = []  # in order of their last annotations' coming
 
-    def add(self, annotation: Annotation) -> None:
-        """Take up one annotation."""
-        overlap, track = max(
-            ((track.overlap(annotation), track) for track in self._tracks),
-            key=lambda item: item[0],
-            default=(0.0, None),
-        )
-        if track is None or overlap < self.min_overlap or overlap == 0:
+    @property
+    def count(self) -> int:
+        """All emissions so far, those let go included."""
+        return self.let_go + len(self._open)
+
+    def add(self, annotation: Annotation) -> Emission | None:
+        """Take up one annotation; give the emission that has to be let go for it, if any."""
+        track = self._find(annotation)
+        if track is None:
             track = _Track(annotation)
-            self._tracks.append(track)
+        else:
+            self._open.remove(track)
         track.add(annotation)
+        self._open.append(track)
+        if len(self._open) <= self.most:
+            return None
+        self.let_go += 1
+        return self._open.pop(0).emission()
 
     def emissions(self) -> list[Emission]:
-        """Give all emissions so far, in order of label and band."""
-        emissions = [track.emission() for track in self._tracks]
-        return sorted(emissions, key=lambda e: (e.label, e.freq_lower_edge, e.freq_upper_edge, e.first_seen))
+        """Give the open emissions, in order of label and band."""
+        return sorted((track.emission() for track in self._open), key=_place)
+
+    def latest(self, count: int) -> list[Emission]:
+        """Give at most so many of the open emissions: those that an annotation came to last, the newest first."""
+        return [track.emission() for track in self._open[::-1][:count]]
+
+    def _find(self, annotation: Annotation) -> _Track | None:
+        """Find the open emission that the annotation joins."""
+        near = [
+            track
+            for track in self._open
+            if track.label == annotation.label
+            and track.lower < annotation.freq_upper_edge
+            and track.upper > annotation.freq_lower_edge
+            and track.is_absolute == (annotation.frequency is not None)
+        ]
+        nearest = max(near, key=lambda track: track.overlap(annotation), default=None)
+        return nearest if nearest and nearest.overlap(annotation) >= self.min_overlap else None
 
 
 def track_emissions(annotations: Iterable[Annotation], min_overlap: float = MIN_BAND_OVERLAP) -> list[Emission]:
-    """Gather recurring annotations to emissions; see `EmissionTracker`."""
+    """Gather recurring annotations to emissions, and keep them all; see `EmissionTracker`."""
     tracker = EmissionTracker(min_overlap)
-    for annotation in annotations:
-        tracker.add(annotation)
-    return tracker.emissions()
+    ended = [emission for annotation in annotations if (emission := tracker.add(annotation))]
+    return sorted([*ended, *tracker.emissions()], key=_place)
+
+
+def _place(emission: Emission) -> tuple[str, float, float, int]:
+    return emission.label, emission.freq_lower_edge, emission.freq_upper_edge, emission.first_seen
 
 
 class _Track:
@@ -73,12 +113,10 @@ class _Track:
         self.intervals: list[tuple[int, int]] = []  # apart from each other, ascending, all after `folded`
 
     def overlap(self, annotation: Annotation) -> float:
-        """Intersection over union of the bands; 0 for another label or another kind of frequency."""
-        if annotation.label != self.label or (annotation.frequency is not None) != self.is_absolute:
-            return 0.0
+        """Intersection over union of two bands that share something."""
         shared = min(self.upper, annotation.freq_upper_edge) - max(self.lower, annotation.freq_lower_edge)
         union = max(self.upper, annotation.freq_upper_edge) - min(self.lower, annotation.freq_lower_edge)
-        return shared / union if shared > 0 else 0.0
+        return shared / union
 
     def add(self, annotation: Annotation) -> None:
         duration = annotation.sample_count / annotation.sample_rate

@@ -93,8 +93,13 @@ class Run:
 
     @property
     def emissions(self) -> list[Emission]:
-        """All emissions so far."""
+        """The emissions so far, without those let go: sinks were told of these."""
         return self._emissions.emissions()
+
+    @property
+    def emission_count(self) -> int:
+        """All emissions so far."""
+        return self._emissions.count
 
     def add(self, sink: Sink) -> None:
         """Hand results to one more sink; samples too if it is a listener, and what the model sees if it is a viewer."""
@@ -172,7 +177,7 @@ class Run:
             self._finish_image()
             shown = sorted(self.annotations, key=lambda a: (a.sample_start, a.freq_lower_edge))
             console.print(terminal.annotation_table(shown, self._annotation_count))
-            console.print(terminal.emission_table(emissions, self._place.sample_rate))
+            console.print(terminal.emission_table(emissions, self.emission_count, self._place.sample_rate))
         for line in terminal.report_lines(self.report()):
             console.print(line, soft_wrap=True)
 
@@ -197,6 +202,8 @@ class Run:
             dropped=losses.dropped,
             unusable=losses.unusable,
             restarts=losses.restarts,
+            emissions=self._emissions.count,
+            emissions_let_go=self._emissions.let_go,
             sample_age=self._statistics.age_percentiles(),
             processor_seconds=self._processor,
             flowgraph_seconds=self.flowgraph_seconds,
@@ -229,10 +236,12 @@ class Run:
         self._annotation_count += 1
         if self._keep or len(self.annotations) < terminal.SHOWN_ROWS:
             self.annotations.append(annotation)
-        self._emissions.add(annotation)
+        ended = self._emissions.add(annotation)
         if self._image:
             self._image.add_annotation(annotation)
         self._send(annotation)
+        if ended:
+            self._send(ended)
 
     def _send(self, result: Result, sinks: Sequence[Sink] | None = None) -> None:
         """Hand a result to sinks, all if none are named; one that fails ends the run, which still writes all else."""

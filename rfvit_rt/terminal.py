@@ -36,6 +36,8 @@ class RunReport:
         Samples that came before their sample rate was known.
     restarts : int
         Times the sender began anew.
+    emissions, emissions_let_go : int
+        Emissions in all, and those of them that are in no table, since they were too many to be held.
     sample_age : (float, float, float) or None
         50th, 95th and 99th percentile of the sample age in seconds.
     processor_seconds : float
@@ -56,6 +58,8 @@ class RunReport:
     dropped: int
     unusable: int
     restarts: int
+    emissions: int
+    emissions_let_go: int
     sample_age: tuple[float, float, float] | None
     processor_seconds: float
     flowgraph_seconds: float
@@ -194,9 +198,19 @@ def annotation_table(annotations: Sequence[Annotation], count: int) -> Table:
     return table
 
 
-def emission_table(emissions: Sequence[Emission], sample_rate: float) -> Table:
-    """Table of the transmitters: what recurs in one band."""
-    table = Table(title="Emissions: the same label in the same band", caption=_cut(len(emissions)))
+def emission_table(emissions: Sequence[Emission], count: int, sample_rate: float) -> Table:
+    """Table of the transmitters: what recurs in one band.
+
+    Parameters
+    ----------
+    emissions : sequence of Emission
+        In the order to show them in; as many as fit are shown.
+    count : int
+        How many there were in all.
+    sample_rate : float
+        Samples per second, in Hz.
+    """
+    table = Table(title="Emissions: the same label in the same band", caption=_cut(count))
     table.add_column("Label")
     for name in ("Band (MHz)", "Seen (ms)", "Bursts", "On air", "Confidence"):
         table.add_column(name, justify="right")
@@ -223,6 +237,11 @@ def report_lines(report: RunReport) -> list[str]:
         lines.append(f"Unusable: {report.unusable:,} samples came before the sender said its sample rate")
     if report.restarts:
         lines.append(f"Restarts of the sender: {report.restarts}; the positions start again with each")
+    if report.emissions_let_go:
+        lines.append(
+            f"Emissions let go: {report.emissions_let_go:,} of {report.emissions:,}, those not seen for longest; "
+            "no table lists them, results as JSON do"
+        )
     if report.sample_rate is not None and report.elapsed > 0:
         rate = report.samples / report.elapsed
         lines.append(

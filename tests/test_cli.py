@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ import sigmf
 import zmq
 from rich.console import Console
 
-from rfvit_rt import cli, session
+from rfvit_rt import cli, run, session
 from rfvit_rt.contract import ModelFile
+from rfvit_rt.datatypes import Annotation, Emission
+from rfvit_rt.emissions import EmissionTracker
 from rfvit_rt.errors import OutputError
 from rfvit_rt.models import default_model
 from rfvit_rt.outputs import Outputs
@@ -172,6 +175,18 @@ def test_jsonl_to_standard_output_is_only_json(example: Path) -> None:
     assert done.returncode == 0
     assert {json.loads(line)["type"] for line in done.stdout.splitlines()} == {"annotation", "emission", "status"}
     assert "Lost samples" in done.stderr
+
+
+def test_emissions_that_are_let_go_are_written_and_said(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "EmissionTracker", partial(EmissionTracker, most=1))
+    segment(example, jsonl=str(tmp_path / "a.jsonl"))
+    found = [decode(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
+    emissions = [result for result in found if isinstance(result, Emission)]
+    assert len(emissions) > 1
+    assert sum(e.burst_count for e in emissions) == sum(isinstance(result, Annotation) for result in found)
+    assert f"Emissions let go: {len(emissions) - 1} of {len(emissions)}, " in capsys.readouterr().out
 
 
 def test_bad_recordings_are_refused(example: Path, tmp_path: Path) -> None:

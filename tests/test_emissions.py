@@ -11,13 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfvit_rt.datatypes import Annotation
-from rfvit_rt.emissions import OPEN_INTERVALS, EmissionTracker, track_emissions
+from rfvit_rt.emissions import MOST_OPEN, OPEN_INTERVALS, EmissionTracker, track_emissions
 
 LABELS = ("background", "LTE", "NR")
 RATE = 25.6e6  # 256 bins of 100 kHz, steps of 4000 samples
 STEP = 4000
 BINS = 256
 FREQUENCY = 2e9
+
+
+class CountedLabel(str):
+    """A label that counts how often any is compared: once for every emission that is looked at."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedLabel.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
 
 
 def burst(start: int, count: int, low: float = 100e6, high: float = 110e6, **other: object) -> Annotation:
@@ -57,7 +70,65 @@ def test_an_emission_keeps_few_intervals() -> None:
     (emission,) = tracker.emissions()
     assert emission.burst_count == 5000
     assert emission.duty_cycle == pytest.approx(0.25, rel=1e-3)
-    assert len(tracker._tracks[0].intervals) <= OPEN_INTERVALS
+    assert len(tracker._open[0].intervals) <= OPEN_INTERVALS
+
+
+def one_of_many(number: int, label: str = "LTE") -> Annotation:
+    """A short burst in a band of its own."""
+    return burst(number * 100, 25, low=number * 10e6, high=number * 10e6 + 9e6, label=label)
+
+
+def test_of_a_hundred_thousand_emissions_the_latest_are_kept() -> None:
+    most, number = 20, 100_000
+    tracker = EmissionTracker(most=most)
+    label = CountedLabel("LTE")
+    CountedLabel.compared = 0
+    told = [tracker.add(one_of_many(i, label)) for i in range(number)]
+    assert 0 < CountedLabel.compared <= most * number  # no work for what was let go
+    assert (tracker.count, tracker.let_go) == (number, number - most)
+    assert len(tracker._open) == most
+    kept = tracker.emissions()
+    assert [e.first_seen for e in kept] == [i * 100 for i in range(number - most, number)]
+    ended = [e for e in told if e is not None]
+    assert [e.first_seen for e in ended] == [i * 100 for i in range(number - most)]  # each told of once, in order
+    assert sum(e.burst_count * e.duty_cycle for e in [*ended, *kept]) == number
+
+
+def test_there_is_a_bound_unless_another_is_asked_for() -> None:
+    tracker = EmissionTracker()
+    for i in range(MOST_OPEN + 1):
+        tracker.add(one_of_many(i))
+    assert (len(tracker.emissions()), tracker.let_go) == (MOST_OPEN, 1)
+
+
+def test_an_emission_that_is_still_seen_is_not_let_go() -> None:
+    tracker = EmissionTracker(most=3)
+    for i in range(1, 100):
+        tracker.add(burst(i * 100, 50, low=0, high=5e6, label="NR"))
+        tracker.add(one_of_many(i))
+    assert [(e.label, e.burst_count) for e in tracker.emissions()] == [("LTE", 1), ("LTE", 1), ("NR", 99)]
+    assert (tracker.count, tracker.let_go) == (100, 97)
+
+
+def test_what_comes_after_the_end_begins_another() -> None:
+    tracker = EmissionTracker(most=1)
+    told = [tracker.add(one_of_many(i)) for i in (1, 1, 2, 1)]
+    assert [e and (e.freq_lower_edge, e.burst_count) for e in told] == [None, None, (10e6, 2), (20e6, 1)]
+    assert [(e.freq_lower_edge, e.burst_count) for e in tracker.emissions()] == [(10e6, 1)]
+
+
+def test_the_latest_are_those_that_an_annotation_came_to_last() -> None:
+    tracker = EmissionTracker()
+    for i in (0, 1, 2, 3, 1):
+        tracker.add(one_of_many(i))
+    assert [e.freq_lower_edge for e in tracker.latest(2)] == [10e6, 30e6]
+    assert [e.freq_lower_edge for e in tracker.latest(9)] == [10e6, 30e6, 20e6, 0]
+    assert tracker.latest(0) == []
+
+
+def test_gathering_what_is_at_hand_keeps_all() -> None:
+    found = track_emissions(one_of_many(i) for i in range(MOST_OPEN + 5))
+    assert [e.freq_lower_edge for e in found] == [i * 10e6 for i in range(MOST_OPEN + 5)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 40)), min_size=1, max_size=OPEN_INTERVALS))

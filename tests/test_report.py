@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rich.console import Console
 from rfvit_rt import cli, report, terminal
 from rfvit_rt.contract import METADATA_KEY
 from rfvit_rt.datatypes import Annotation, Mask
+from rfvit_rt.emissions import EmissionTracker
 from rfvit_rt.errors import OutputError, RecordingError, StreamError
 from rfvit_rt.models import default_model
 from rfvit_rt.outputs import Outputs
@@ -250,6 +252,19 @@ def test_a_run_keeps_no_more_than_is_shown(example: Path, monkeypatch: pytest.Mo
     run, gathered = seen
     assert len(run.annotations) == 2
     assert sum(gathered.counts.values()) == len(gathered.annotations) > 2
+
+
+def test_emissions_that_are_let_go_are_counted(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfvit_rt.run.EmissionTracker", partial(EmissionTracker, most=1))
+    make(example)
+    page = read(example.with_name("lte_nr_20MHz.rfvit.html"))
+    let_go = re.search(r"Emissions let go: (\d+) of (\d+), ", page.text)
+    assert let_go
+    count = int(let_go[2])
+    assert int(let_go[1]) == count - 1 > 0
+    assert f"Emissions: the same label in the same band ({count})" in page.text
+    assert f"1 of {count} are listed." in page.text
+    assert len(page.rows["emissions"]) == 2  # the head, and the last
 
 
 def test_of_many_annotations_the_first_are_listed_and_all_counted() -> None:

@@ -74,7 +74,7 @@ def render(recording: Recording, run: Run, gathered: Gathered) -> bytes:
         annotation_count=sum(gathered.counts.values()),
         counts=gathered.counts.most_common(),
         emissions=[_emission(emission, recording) for emission in emissions[:MAX_ROWS]],
-        emission_count=len(emissions),
+        emission_count=run.emission_count,
         is_relative=any(capture.frequency is None for capture in recording.captures),
         run_lines=terminal.report_lines(report),
         stages=list(_stages(run)),

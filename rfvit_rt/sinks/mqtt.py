@@ -5,7 +5,7 @@
 Topic                       Message                                                    QoS      Retained
 =========================== ========================================================== ======== ============
 ``PREFIX/annotation``       an annotation                                              1        no
-``PREFIX/emission``         an emission, at a run's end                                1        no
+``PREFIX/emission``         an emission, at a run's end or when it is let go           1        no
 ``PREFIX/activity``         an activity                                                1        no
 ``PREFIX/status``           how segmentation is doing, about once a second             1        yes
 ``PREFIX/sensing``          how sensing is doing, one a window                         1        yes

@@ -84,7 +84,7 @@ class Board:
         self.stretches_dropped = 0
         self.ended = False
         self.status = self._status()
-        self.emissions = message("emissions", list=[])
+        self.emissions = message("emissions", list=[], unlisted=0)
 
     @property
     def is_simulated(self) -> bool:
@@ -144,8 +144,9 @@ class Board:
     def tick(self) -> None:
         """Bring status and emissions up to date; to be called about once a second."""
         self.status = self._status()
-        rows = sorted(map(self._emission_row, self._tracker.emissions()), key=lambda row: -row.last_seen)
-        self.emissions = message("emissions", list=[asdict(row) for row in rows[:MOST_EMISSIONS]])
+        rows = sorted(map(self._emission_row, self._tracker.latest(MOST_EMISSIONS)), key=lambda row: -row.last_seen)
+        unlisted = self._tracker.count - len(rows)
+        self.emissions = message("emissions", list=[asdict(row) for row in rows], unlisted=unlisted)
 
     def end(self, reason: str) -> None:
         """Say that the run is over."""

@@ -15,7 +15,8 @@ know. The first message is ``hello``; what was known before the page connected f
 ``status``      about once a second, see :class:`Status`
 ``annotation``  a box, see :class:`Box`. One whose ``id`` came before replaces that: somebody corrected it.
 ``deleted``     ``{"id"}``: somebody deleted that box
-``emissions``   ``{"list": [...]}``, about once a second, see :class:`EmissionRow`; replaces the list before
+``emissions``   ``{"list": [...], "unlisted"}``, about once a second, see :class:`EmissionRow`; replaces the list
+                before. ``unlisted`` is how many there were besides, which were seen earlier.
 ``occupancy``   ``{"time", "shares": {label: share}}``: share of the pixels about that time that each label has,
                 background included. One for each stretch of some 30 ms.
 ``activity``    ``{"label", "time_start", "time_end", "confidence", "frame_rate", "lost"}``: an interval that is over

@@ -18,9 +18,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from rfvit_rt.datatypes import Annotation
+from rfvit_rt.emissions import MOST_OPEN
 from rfvit_rt.errors import OutputError
 from rfvit_rt.sinks.prometheus import Address
 from rfvit_rt.web import connection, server
+from rfvit_rt.web.board import MOST_EMISSIONS
 from rfvit_rt.web.protocol import MAX_CLIENT_BYTES
 
 from .serving import BINS, FREQUENCY, PATIENCE, RATE, STEPS, STRETCH, Served, end_of, page, serving
@@ -102,6 +105,17 @@ def test_a_page_learns_what_there_is_and_then_what_is_new(served: Served) -> Non
     assert [round(point["time"], 9) for point in shares] == [0.015, 0.045, 0.075]
     assert shares[0]["shares"] == {"background": 0.5, "LTE": 0.5, "NR": 0.0}
     assert sum(len(tile.power) for tile in shown.tiles) == 3 * STEPS
+
+
+def test_of_many_emissions_the_last_are_listed_and_the_rest_counted(served: Served) -> None:
+    served.feed()
+    number = MOST_OPEN + 5
+    for i in range(number):
+        served.view.write(Annotation("LTE", 10 * i, 10, 1e6 * i, 1e6 * i + 9e5, 0.7, RATE, FREQUENCY))
+    with page(served.port) as shown:
+        rows = shown.next("emissions", unlisted=number - MOST_EMISSIONS)["list"]
+    assert [row["freq_lower_edge"] for row in rows] == [1e6 * i for i in range(number - 1, number - 1 - len(rows), -1)]
+    assert len(rows) == MOST_EMISSIONS
 
 
 def test_tiles_are_no_larger_than_what_the_page_shows(served: Served) -> None:

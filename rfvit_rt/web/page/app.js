@@ -118,8 +118,8 @@ const take = {
     say(pending ? "The box was deleted." : "Somebody else deleted this box.");
     editor.close();
   },
-  emissions({ list }) {
-    fillEmissions($("emissions"), list, scene.looks, scene.status?.seconds ?? 0);
+  emissions({ list, unlisted }) {
+    fillEmissions($("emissions"), list, unlisted, scene.looks, scene.status?.seconds ?? 0);
   },
   occupancy: (point) => scene.strip.addOccupancy(point),
   activity: (interval) => scene.strip.addActivity(interval),

@@ -65,8 +65,8 @@ export function fillShares(list, looks, shares) {
   });
 }
 
-/** Fill the table of emissions: those on the air first. */
-export function fillEmissions(section, emissions, looks, now) {
+/** Fill the table of emissions, those on the air first, and say how many it leaves out. */
+export function fillEmissions(section, emissions, unlisted, looks, now) {
   const order = [...emissions].sort((one, other) => other.is_current - one.is_current || other.last_seen - one.last_seen);
   const rows = order.slice(0, MOST_EMISSIONS).map((emission) => {
     const [low, high] = [emission.freq_lower_edge, emission.freq_upper_edge];
@@ -83,7 +83,10 @@ export function fillEmissions(section, emissions, looks, now) {
   });
   section.querySelector("tbody").replaceChildren(...rows);
   section.querySelector("table").hidden = rows.length === 0;
-  section.querySelector(".quiet").hidden = rows.length > 0;
+  const more = unlisted + emissions.length - rows.length;
+  const note = section.querySelector(".quiet");
+  note.textContent = rows.length ? `And ${more.toLocaleString("en")} more, seen earlier.` : "None so far.";
+  note.hidden = rows.length > 0 && more === 0;
 }
 
 function cell(text, below = "") {

@@ -171,6 +171,7 @@ const MESSAGES = {
       }),
       MAX_LIST,
     ),
+    unlisted: number,
   },
   occupancy: { time: number, shares: mapping(number) },
   activity: { label: text, ...stretch, confidence: number, frame_rate: number, lost: number },

@@ -33,8 +33,9 @@ class AnnotationSource(gr.basic_block):
     windows       one for every window of about 30 ms: sample_start, sample_count, sample_rate, frequency, labels
                   (vector of symbols, the first is background), shares (f64 vector: share of the pixels that each
                   label has), steps, bins (long) and class_map (u8 vector, step after step: number of the label)
-    emissions     at the end of rfvit's run, one for every recurring band: label, freq_lower_edge, freq_upper_edge,
-                  first_seen, last_seen (long), burst_count (long), duty_cycle, confidence
+    emissions     at the end of rfvit's run, one for every recurring band (where there are thousands, earlier for those
+                  not seen for longest): label, freq_lower_edge, freq_upper_edge, first_seen, last_seen (long),
+                  burst_count (long), duty_cycle, confidence
     status        about once a second: position (long), sample_rate, frequency, achieved_rate, transport_lost,
                   radio_lost, dropped (long), sample_age (s)
     ============= ==================================================================================================
