@@ -39,6 +39,11 @@ class Connection:
     board : Board
     take : callable
         Called with every request but views; raises WireError where it cannot be.
+
+    Attributes
+    ----------
+    knows_all : bool
+        Whether the run is over, and the page has been sent all there is.
     """
 
     def __init__(self, websocket: WebSocket, board: Board, take: Callable[[Correct | Delete | Save], None]) -> None:
@@ -58,6 +63,7 @@ class Connection:
         self._dropped = 0
         self._allowance = BURST
         self._heard_at = time.monotonic()
+        self.knows_all = False
 
     async def run(self) -> None:
         """Serve until either end hangs up."""
@@ -84,7 +90,7 @@ class Connection:
         self._catching_up_until = time.monotonic() + CATCHING_UP
         next_frame = time.monotonic()
         next_state = next_frame + STATUS_SECONDS
-        knows_end = False  # the last state is sent at once: the server may be gone a second later
+        knows_end = False  # the last state is sent at once
         while True:
             began = time.monotonic()
             if began >= next_state or (self._board.ended and not knows_end):
@@ -92,6 +98,7 @@ class Connection:
                 await self._send_state()
             await self._send_messages()
             has_more = await self._send_tile()
+            self.knows_all = knows_end and not has_more
             self._took = time.monotonic() - began
             next_frame = began if has_more else max(next_frame + 1 / FRAMES_PER_SECOND, time.monotonic())
             await asyncio.sleep(next_frame - time.monotonic())

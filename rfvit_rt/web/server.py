@@ -36,7 +36,7 @@ MAX_CONNECTIONS = 64
 MAX_HEAD = 16 * 1024  # bytes of a request's head
 SEND_BUFFER = 256 * 1024  # bytes in the kernel for each client: what waits there is old when it arrives
 REQUEST_SECONDS = 30.0  # that a connection may last which is no WebSocket
-PARTING_SECONDS = 0.2  # for pages to hear that it is over
+PARTING_SECONDS = 2.0  # at most, for pages to hear how it ended
 STOP_SECONDS = 10.0
 
 Act = Callable[[], None]
@@ -79,6 +79,7 @@ class Server:
         self.processor_seconds = 0.0
         self._board = board
         self._saver = saver
+        self._connections: set[Connection] = set()
         self._socket = listening
         self._inbox: deque[Act] = deque()
         self._loop = asyncio.new_event_loop()
@@ -164,8 +165,9 @@ class Server:
             self._board.end("the run broke off")
         if self._saver is not None:
             await self._saver.close()
-        if self._board.clients:
-            await asyncio.sleep(PARTING_SECONDS)
+        latest = time.monotonic() + PARTING_SECONDS
+        while not all(each.knows_all for each in self._connections) and time.monotonic() < latest:
+            await asyncio.sleep(0.01)
 
     # ---- what is served ----
 
@@ -195,11 +197,14 @@ class Server:
             await websocket.send_text(message("error", message=f"{MAX_CLIENTS} pages are open already; close one"))
             await websocket.close(1013, "too many pages")
             return
-        self._board.clients += 1
+        connection = Connection(websocket, self._board, self._take)
+        self._connections.add(connection)
+        self._board.clients = len(self._connections)
         try:
-            await Connection(websocket, self._board, self._take).run()
+            await connection.run()
         finally:
-            self._board.clients -= 1
+            self._connections.remove(connection)
+            self._board.clients = len(self._connections)
 
     def _take(self, request: Correct | Delete | Save) -> None:
         """Do what a page asks for."""
