@@ -39,7 +39,7 @@ class VitConfig:
         more blocks.
     embedding : {"linear", "staged"}
         What makes a token of a patch's pixels: one linear layer, or :class:`StagedEmbedding`.
-    longest_wavelength : float
+    longest_wavelength : int
         Longest wavelength of the positions, in 2π patches. Features that hardly differ over the picture say nothing: a
         number near the grid's side spends them better than the 10,000 that text models have.
     head_features, head_hidden : int
@@ -62,7 +62,7 @@ class VitConfig:
     mlp_ratio: int = 4
     head: str = "decoder"
     embedding: str = "linear"
-    longest_wavelength: float = 10_000.0
+    longest_wavelength: int = 10_000
     head_features: int = 12
     head_hidden: int = 16
 
@@ -72,7 +72,7 @@ class VitConfig:
         if self.head not in HEADS:
             raise ModelError(f"there is no head {self.head!r:.40}; choose of {', '.join(HEADS)}")
         sizes = (self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads)
-        if min(*sizes, self.head_features, self.head_hidden) < 1:
+        if min(*sizes, self.longest_wavelength, self.head_features, self.head_hidden) < 1:
             raise ModelError(f"a network has positive sizes only, got {self}")
         if self.patch % 2 or self.n_steps % self.patch or self.n_bins % self.patch:
             raise ModelError(
@@ -107,7 +107,7 @@ def patches(pictures: Tensor, patch: int) -> Tensor:
     return cut.reshape(batch, -1, patch * patch)
 
 
-def sincos_positions(grid: tuple[int, int], width: int, longest: float) -> Tensor:
+def sincos_positions(grid: tuple[int, int], width: int, longest: int) -> Tensor:
     """Fixed positions: half of the features for time, half for frequency, each sines and cosines.
 
     Wavelengths run from 2π to `longest` · 2π patches (Vaswani et al. 2017, section 3.5, has 10,000 there).

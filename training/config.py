@@ -38,7 +38,7 @@ class ModelSize:
     mlp_ratio: int = 4
     head: Literal["decoder", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
     embedding: Literal["linear", "staged"] = "linear"
-    longest_wavelength: float = 10_000.0  # of the positions
+    longest_wavelength: int = 10_000  # of the positions
     head_features: int = 12  # of the decoder
     head_hidden: int = 16
 
