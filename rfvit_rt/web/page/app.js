@@ -199,22 +199,26 @@ function isAnswer(box) {
 // ---- time ----
 
 let asking = null;
+let mustAsk = false; // whatever was asked for before: a server that was lost and found again does not know of it
 
 /** Ask for the tiles that the view needs, once it has stood still; those that are there may do. */
-function ask(isNow = false) {
+function ask(isAnew = false) {
+  mustAsk ||= isAnew; // until it is done, also where the view changes before that
   clearTimeout(asking);
-  asking = setTimeout(askNow, isNow ? 0 : 1000 * ASK_SECONDS, isNow);
+  asking = setTimeout(askNow, mustAsk ? 0 : 1000 * ASK_SECONDS);
 }
 
-function askNow(isAnew) {
+function askNow() {
   if (!scene.status || !connection.isOpen) return;
   const { hello, status, history } = scene;
   const now = Math.max(status.seconds, view.newest);
   const request = view.request(now, plot.pixels, history.capacity, hello.history_seconds);
   const suits = view.suits(request);
-  if (suits && !isAnew && !view.isBehind) return;
+  if (suits && !mustAsk && !view.isBehind) return;
   if (suits && history.extent) request.since = history.extent.end; // the others are here already
-  if (connection.send({ type: "view", ...request })) view.asked = request;
+  if (!connection.send({ type: "view", ...request })) return;
+  view.asked = request;
+  mustAsk = false;
 }
 
 function oldest() {
