@@ -42,11 +42,14 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-# Also what a policy stops without a word on the console; and where the pointer is, since a busy browser takes its time.
+# Also what a policy stops without a word on the console; and where on the canvas the pointer is, null where it is not
+# there, since a busy browser takes its time.
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
-document.addEventListener("pointermove", (event) => (window.pointed = [event.offsetX, event.offsetY]), true);
+window.pointed = null;
+document.addEventListener("pointermove", ({ target, offsetX, offsetY }) =>
+  (window.pointed = target.id === "plot" ? [offsetX, offsetY] : null), true);
 """
 
 
@@ -113,12 +116,13 @@ def _url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 @dataclass
 class Window:
-    """A page that is open, what came over its WebSockets, and what it complained of."""
+    """A page that is open, what came over its WebSockets, what it asked for there, and what it complained of."""
 
     page: Page
     host: str
     tiles: list[Tile] = field(default_factory=list)
     marks: int = 0
+    views: list[dict[str, Any]] = field(default_factory=list)
     messages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     may_lose_connection: bool = False
@@ -141,6 +145,12 @@ class Window:
     def _listen(self, socket: WebSocket) -> None:
         self._check_host(socket.url)
         socket.on("framereceived", self._take)
+        socket.on("framesent", self._note_view)
+
+    def _note_view(self, payload: str | bytes) -> None:
+        request = json.loads(payload)
+        if request["type"] == "view":
+            self.views.append(request)
 
     def _take(self, payload: str | bytes) -> None:
         if isinstance(payload, str):
@@ -174,7 +184,7 @@ class Window:
         self.page.wait_for_function(condition, arg=argument, timeout=1000 * PATIENCE)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what came over the WebSocket fulfils a condition."""
+        """Wait until a condition holds, as of what came over the WebSocket."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, "what was waited for did not come"
@@ -185,9 +195,17 @@ class Window:
         """Time up to which the waterfall has come; 0 for a moment where all of it comes anew."""
         return max((tile.time_start + len(tile.power) * tile.row_seconds for tile in self.tiles), default=0.0)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether rows have come as the page asked for them last: as long as that, or less than a step longer."""
+        if not self.views:
+            return False  # rows that come before it asks come again
+        least, step = 1 / self.views[-1]["rows_per_second"], self.hello["step_seconds"]
+        return any(-1e-6 < tile.row_seconds - least < 1.01 * step for tile in self.tiles)
+
     def wait_for_rows(self, seconds: float) -> None:
         """Wait until the waterfall has come to a time of the stream, up to a row, which comes when it is whole."""
-        self.until(lambda: bool(self.tiles) and self.end > seconds - self.tiles[-1].row_seconds)
+        self.until(lambda: self.is_answered and self.end > seconds - self.tiles[-1].row_seconds)
         self.settle()
 
     def wait_for_text(self, selector: str, text: str) -> None:
@@ -198,9 +216,10 @@ class Window:
 
     def choose_span(self, seconds: float) -> None:
         """Show so many seconds, and wait until the tiles for it begin to come."""
-        marks = self.marks
+        self.until(lambda: self.is_answered)
+        views, marks = len(self.views), self.marks
         self.page.locator("#span").select_option(f"{seconds:g}")
-        self.until(lambda: self.marks > marks)
+        self.until(lambda: len(self.views) > views and self.marks > marks and self.is_answered)
 
     def settle(self) -> None:
         """Wait until what was asked for is drawn."""
@@ -209,6 +228,7 @@ class Window:
     def picture(self) -> NDArray[np.float64]:
         """The canvas as it is to be seen, (y, x, red green blue), 0 to 1, without the cursor."""
         self.page.mouse.move(2, 2)
+        self.wait("() => !window.pointed")
         self.settle()
         shot = self.page.locator("#plot").screenshot(animations="disabled")
         return np.asarray(imread(io.BytesIO(shot)), np.float64)[:, :, :3]
@@ -216,12 +236,22 @@ class Window:
     def point(self, x: float, y: float) -> str:
         """Point at a place of the canvas, and say what is to be read there."""
         self.page.locator("#plot").hover(position={"x": x, "y": y})
-        self.wait("([x, y]) => Math.hypot(window.pointed[0] - x, window.pointed[1] - y) < 2", [x, y])
+        self._wait_for_pointer(x, y)
         self.settle()
         return self.text("#readout")
 
+    def move(self, x: float, y: float, steps: int = 1) -> None:
+        """Move the mouse to a place of the canvas, with its button as it is."""
+        corner = self.page.locator("#plot").bounding_box()
+        assert corner is not None
+        self.page.mouse.move(corner["x"] + x, corner["y"] + y, steps=steps)
+        self._wait_for_pointer(x, y)
+
+    def _wait_for_pointer(self, x: float, y: float) -> None:
+        self.wait("([x, y]) => window.pointed && Math.hypot(window.pointed[0] - x, window.pointed[1] - y) < 2", [x, y])
+
     def axes(self) -> Axes:
-        """Where time and frequency are, by what is to be read at two places."""
+        """Where time and frequency are, by what is to be read at two places; where rows come meanwhile, not per_y."""
         box = self.page.locator("#plot").bounding_box()
         assert box is not None
         near, far = (80.0, 40.0), (box["width"] - 160.0, box["height"] - 60.0)

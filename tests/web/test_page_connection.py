@@ -13,19 +13,25 @@ import pytest
 
 from rfvit_rt.datatypes import Mask
 from rfvit_rt.sinks.prometheus import Address
+from rfvit_rt.web import connection
 
 from .browser import Window, window
-from .serving import FREQUENCY, LABELS, RATE, STRETCH, Served, serving
+from .serving import FREQUENCY, LABELS, PATIENCE, RATE, STRETCH, Served, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SECONDS = STRETCH / RATE  # of one stretch
 
+# Those that connect, which none does as long as the server is away.
 KEEP_SOCKETS = """
 window.sockets = [];
+window.isAway = false;
 window.WebSocket = class extends WebSocket {
-  constructor(address) { super(address); window.sockets.push(this); }
+  constructor(address) {
+    super(window.isAway ? new URL("/nowhere", address) : address);
+    if (!window.isAway) window.sockets.push(this);
+  }
 };
 """
 
@@ -40,7 +46,8 @@ def power_at(shown: Window, seconds: float) -> float:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(connection, "FIRST_VIEW", PATIENCE)  # a page gets what it asks for, however slow it is
     with serving(tmp_path) as served:
         served.feed(40)
         yield served
@@ -58,13 +65,16 @@ def shown(browser: Browser, served: Served) -> Iterator[Window]:
 def test_a_lost_connection_goes_on_where_it_was(shown: Window, served: Served) -> None:
     """The same run: what was there stays, and what came meanwhile is fetched."""
     before = len(shown.tiles)
-    shown.page.evaluate("() => window.sockets.at(-1).close()")
+    shown.may_lose_connection = True
+    shown.page.evaluate("() => { window.isAway = true; window.sockets.at(-1).close(); }")
     shown.wait_for_text("#connection", "connection lost")
     assert "Connection lost. What is shown is from before. Trying again" in shown.text("#lost")
     shown.page.locator("#plot").press("s")
     assert shown.text("#message").startswith("There is no connection; nothing was saved.")
     served.feed(8)
+    shown.page.evaluate("() => (window.isAway = false)")
     shown.wait_for_text("#connection", "live")  # by itself
+    shown.may_lose_connection = False
     assert shown.page.locator("#lost").is_hidden()
     assert shown.page.evaluate("() => window.sockets.length") == 2
     shown.wait_for_rows(48 * SECONDS)
@@ -83,6 +93,7 @@ def test_another_run_begins_anew(shown: Window, served: Served, browser: Browser
     shown.may_lose_connection = True
     served.server.end("the stream is over")
     shown.wait_for_text("#connection", "run over")
+    shown.until(lambda: "end" in shown.messages)
     assert shown.text("#message").startswith("The stream is over. What was received can still be looked at.")
     served.server.close()
     shown.wait_for_text("#lost", "The run is over, and the server is gone. What is shown is from before.")

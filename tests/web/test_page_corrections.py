@@ -51,6 +51,7 @@ def shown(browser: Browser, run: Run) -> Iterator[Window]:
 def ready(shown: Window) -> None:
     shown.wait_for_text("#connection", "run over")
     shown.wait("() => document.querySelectorAll('#emissions tbody tr').length > 0")
+    shown.until(lambda: "end" in shown.messages)  # after all boxes
     shown.wait_for_rows(0.15)
 
 
@@ -72,7 +73,7 @@ def select_lte(shown: Window) -> None:
     """The longest box, by its lower right corner, which no other reaches."""
     axes = shown.axes()
     shown.page.locator("#plot").click(position={"x": axes.x(2137.3), "y": axes.y(0.02)})
-    assert shown.page.locator("#editor").is_visible()
+    shown.wait("() => !document.getElementById('editor').hidden")
 
 
 def choose_other(shown: Window, label: str) -> None:
@@ -114,15 +115,12 @@ def test_edges_follow_the_mouse(shown: Window, folder: Path) -> None:
     select_lte(shown)
     axes = shown.axes()
     upper = float(shown.page.locator("#editor [name=high]").input_value())
-    corner = shown.page.locator("#plot").bounding_box()
-    assert corner is not None
-    x, y = corner["x"] + axes.x(upper), corner["y"] + axes.y(0.03)
-    mouse = shown.page.mouse
-    mouse.move(x, y)
+    x, y = axes.x(upper), axes.y(0.03)
+    shown.move(x, y)
     assert shown.page.locator("#plot").get_attribute("data-grip") == "x"
-    mouse.down()
-    mouse.move(x + 30, y, steps=3)
-    mouse.up()
+    shown.page.mouse.down()
+    shown.move(x + 30, y, steps=3)
+    shown.page.mouse.up()
     moved = float(shown.page.locator("#editor [name=high]").input_value())
     assert moved == pytest.approx(upper + 30 * axes.per_x, abs=2 * axes.per_x)
     keep(shown)
@@ -134,15 +132,12 @@ def test_edges_follow_the_mouse(shown: Window, folder: Path) -> None:
 
 def test_a_new_box_and_its_end(shown: Window, folder: Path) -> None:
     axes = shown.axes()
-    corner = shown.page.locator("#plot").bounding_box()
-    assert corner is not None
     shown.page.get_by_role("button", name="Draw box").click()
-    mouse = shown.page.mouse
-    mouse.move(corner["x"] + axes.x(2138.5), corner["y"] + axes.y(0.04))
-    mouse.down()
-    mouse.move(corner["x"] + axes.x(2140.5), corner["y"] + axes.y(0.02), steps=4)
-    mouse.up()
-    assert shown.text("#editor h2").lower() == "new box"
+    shown.move(axes.x(2138.5), axes.y(0.04))
+    shown.page.mouse.down()
+    shown.move(axes.x(2140.5), axes.y(0.02), steps=4)
+    shown.page.mouse.up()
+    shown.wait_for_text("#editor h2", "NEW BOX")
     choose_other(shown, "beacon")
     keep(shown)
 
@@ -222,17 +217,18 @@ def test_hostile_names_stay_text_on_all_pages(shown: Window, browser: Browser, r
         select_lte(other)
         other.page.locator("#editor [name=label]").select_option("LTE")
         keep(other)
-        shown.wait_for_text("#editor .was", "LTE")
-        assert "2 pages" in other.text("#health") or "2 pages" in shown.text("#health")
+        shown.wait("() => document.querySelector('#editor .was').innerText.startsWith('LTE')")
+        other.wait_for_text("#health", "2 pages")
 
 
 def test_a_finger_draws(browser: Browser, run: Run, folder: Path) -> None:
     with window(browser, run.url, PHONE, is_mobile=True, has_touch=True) as shown:
         ready(shown)
         axes = shown.axes()
+        shown.page.get_by_role("button", name="Draw box").click()
+        shown.settle()  # from then on a finger does not scroll there
         corner = shown.page.locator("#plot").bounding_box()
         assert corner is not None
-        shown.page.get_by_role("button", name="Draw box").click()
         touch = shown.page.context.new_cdp_session(shown.page)
         for kind, frequency, at in (
             ("Start", 2138.5, 0.04),
@@ -242,8 +238,7 @@ def test_a_finger_draws(browser: Browser, run: Run, folder: Path) -> None:
         ):
             points = [{"x": corner["x"] + axes.x(frequency), "y": corner["y"] + axes.y(at)}] if frequency else []
             touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
-        shown.settle()
-        assert shown.text("#editor h2").lower() == "new box"
+        shown.wait_for_text("#editor h2", "NEW BOX")
         assert float(shown.page.locator("#editor [name=low]").input_value()) == pytest.approx(2138.5, abs=0.3)
         assert float(shown.page.locator("#editor [name=high]").input_value()) == pytest.approx(2141.5, abs=0.3)
         assert float(shown.page.locator("#editor [name=end]").input_value()) == pytest.approx(0.04, abs=0.002)
@@ -255,12 +250,10 @@ def test_half_a_box_is_none(shown: Window) -> None:
     """Given up with Escape, by mouse and by keyboard, a new box leaves nothing."""
     shown.page.get_by_role("button", name="Hide this message").click()
     before = shown.picture()
-    corner = shown.page.locator("#plot").bounding_box()
-    assert corner is not None
     shown.page.get_by_role("button", name="Draw box").click()
-    shown.page.mouse.move(corner["x"] + 400, corner["y"] + 350)
+    shown.move(400, 350)
     shown.page.mouse.down()
-    shown.page.mouse.move(corner["x"] + 500, corner["y"] + 450, steps=3)
+    shown.move(500, 450, steps=3)
     shown.page.keyboard.press("Escape")
     shown.page.mouse.up()
     assert shown.page.locator("#draw").get_attribute("aria-pressed") == "false"
@@ -269,6 +262,7 @@ def test_half_a_box_is_none(shown: Window) -> None:
     assert shown.page.locator("#editor").is_hidden()
     shown.page.locator("#span").focus()
     shown.page.get_by_role("button", name="Hide this message").click()
+    shown.point(400, 350)  # the cursor goes where the pointer leaves the canvas, not the message over it
     assert np.abs(shown.picture() - before).max() < 0.1
 
 
