@@ -467,7 +467,7 @@ def build(
 
     **The usual one:** rfvit build
 
-    **For raw IQ:** rfvit build lte-nr-tiny --precision fp16 --iq-in 61.44e6
+    **For raw IQ:** rfvit build spectrum-small --precision fp16 --iq-in 61.44e6
     """
     from rfvit_rt import build as building
 

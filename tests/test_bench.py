@@ -268,7 +268,7 @@ def test_people_see_all_of_it(measured: tuple[Benchmark, Path]) -> None:
     for part in for_people(measured[0]):
         console.print(part)
     text = console.export_text()
-    for word in ("Machine: ", "cores", "openvino", "lte-nr-tiny", "Windows/s", *STAGES, "GNU Radio", "Zero loss: "):
+    for word in ("Machine: ", "cores", "openvino", "spectrum-small", "Windows/s", *STAGES, "GNU Radio", "Zero loss: "):
         assert word in text
     assert "…" not in text  # nothing is cut
 

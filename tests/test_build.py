@@ -149,7 +149,7 @@ def test_another_gpu_has_a_plan_of_its_own(gpu):
 
 
 def test_the_default_is_the_model_that_segments(gpu):
-    assert "Building lte-nr-tiny in f16 for batches of 1 " in said(BuildOptions(batches="1"))
+    assert "Building spectrum-small in f16 for batches of 1 " in said(BuildOptions(batches="1"))
 
 
 def test_a_plan_for_raw_iq_too(gpu, model):  # noqa: F811
@@ -282,7 +282,7 @@ def test_the_command(gpu, monkeypatch, capsys):
     ],
 )
 def test_mistakes_are_one_line(gpu, monkeypatch, capsys, arguments, says):
-    name = "lte-nr-tiny" if "--iq-in" in arguments else ACTIVITY
+    name = "spectrum-small" if "--iq-in" in arguments else ACTIVITY
     monkeypatch.setattr(sys, "argv", ["rfvit", "build", name, "--batch", "1", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -116,7 +116,7 @@ def test_a_live_stream_is_scraped_while_it_goes(port: int, sender: zmq.Socket[by
         stages = [after[f"rfvit_stage_seconds_sum {stage}"] for stage in ("windowing", "spectrogram", "inference")]
         assert all(seconds > 0 for seconds in stages)
         assert sum(stages) == pytest.approx(after["rfvit_sample_age_seconds_sum"])
-        assert any(name.startswith("rfvit_model_info lte-nr-tiny ") for name in after)
+        assert any(name.startswith("rfvit_model_info spectrum-small ") for name in after)
         assert "SIMULATED" in stop(process)
     with pytest.raises(OSError, match="refused"):
         scrape(url)

@@ -234,7 +234,7 @@ def test_wrong_arguments_are_explained(sense: Rfvit, arguments: list[str], words
 
 
 def test_a_model_for_something_else_is_refused(rfvit: Rfvit, capture: Path, model: ModelFile) -> None:
-    check_refused(rfvit("sense", capture, "--model", "lte-nr-tiny"), "lte-nr-tiny", "rfvit segment")
+    check_refused(rfvit("sense", capture, "--model", "spectrum-small"), "spectrum-small", "rfvit segment")
     check_refused(rfvit("segment", "zmq+pull://127.0.0.1:1", "--tags", "--model", model.path), "motion", "rfvit sense")
 
 

@@ -28,7 +28,7 @@ def test_a_machine_that_passes_these_tests_is_well(gnuradio_python: Path) -> Non
     done = run("--json")
     findings = {entry["topic"]: entry for entry in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0, done.stdout
-    assert findings["openvino with lte-nr-tiny"]["state"] == "ok"
+    assert findings["openvino with spectrum-small"]["state"] == "ok"
     assert findings["GNU Radio"]["detail"].endswith(f"in {gnuradio_python}")
     assert "cores for this process" in findings["Processor"]["detail"]
     assert not [entry for entry in findings.values() if entry["state"] == "problem"]

@@ -130,8 +130,8 @@ def plan_path(folder: Path, model_name: str, precision: str, gpu: str) -> Path:
 
     Examples
     --------
-    >>> plan_path(Path("plans"), "lte-nr-tiny", "f16", "NVIDIA H100 80GB HBM3").name
-    'lte-nr-tiny-f16-nvidia-h100-80gb-hbm3.plan'
+    >>> plan_path(Path("plans"), "spectrum-small", "f16", "NVIDIA H100 80GB HBM3").name
+    'spectrum-small-f16-nvidia-h100-80gb-hbm3.plan'
     """
     return folder / f"{_slug(model_name)}-{precision}-{_slug(gpu)}{SUFFIX}"
 

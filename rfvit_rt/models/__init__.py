@@ -10,7 +10,7 @@ from rfvit_rt.contract import ModelFile, read_model
 from rfvit_rt.errors import ModelError
 
 FOLDER = Path(__file__).parent
-DEFAULTS = {"segmentation": "lte-nr-tiny", "activity": "activity-esp32-tiny"}  # by task
+DEFAULTS = {"segmentation": "spectrum-small", "activity": "activity-esp32-tiny"}  # by task
 
 
 def model_names() -> tuple[str, ...]:

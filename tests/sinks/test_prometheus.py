@@ -23,7 +23,7 @@ from rfvit_rt.figures import Histogram, SegmentationFigures, SensingFigures
 from rfvit_rt.sinks import prometheus
 from rfvit_rt.sinks.prometheus import MAX_CLIENTS, Address, PrometheusSink, RunInfo, parse_address
 
-INFO = RunInfo("openvino", 'OpenVINO on "this" CPU\\', "f32", "lte-nr-tiny", "segmentation", "ab" * 32)
+INFO = RunInfo("openvino", 'OpenVINO on "this" CPU\\', "f32", "spectrum-small", "segmentation", "ab" * 32)
 LTE = Annotation("LTE", 0, 1000, 806e6, 816e6, 0.9, 20e6, 811e6)
 FREE = Address("127.0.0.1", 0)
 
@@ -91,7 +91,7 @@ def test_figures_of_segmentation_arrive() -> None:
     assert value(found, "rfvit_annotations_total", label="LTE") == 2
     assert value(found, "rfvit_annotations_total", label="NR") == 1
     assert value(found, "rfvit_build_info", version=__version__) == 1
-    assert value(found, "rfvit_model_info", model="lte-nr-tiny", task="segmentation", sha256="ab" * 32) == 1
+    assert value(found, "rfvit_model_info", model="spectrum-small", task="segmentation", sha256="ab" * 32) == 1
     engine = {"engine": "openvino", "description": INFO.description, "precision": "f32"}
     assert value(found, "rfvit_engine_info", **engine) == 1
     assert value(found, "process_cpu_seconds_total") > 0

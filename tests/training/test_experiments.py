@@ -150,7 +150,7 @@ def test_a_call_makes_what_is_missing_and_nothing_twice(
     with pytest.raises(OutputError, match=r"other settings \(finetuning\)"):
         make.main(["larger"], processes=1, **(call | {"updates": 31}))
     with pytest.raises(SpecMismatch, match="64 x 64 pixels"):
-        make.main(["snr"], processes=1, model=["lte-nr-tiny"], **call)
+        make.main(["snr"], processes=1, model=["spectrum-small"], **call)
 
 
 def test_wrong_calls_are_refused(scenes: Path, tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_clean_recordings_get_noise_of_the_ratio_that_is_named(recording: Record
 
 
 def test_a_model_is_measured_on_recordings_and_summed_up(recording: Recording, place: Place, tmp_path: Path) -> None:
-    trial, folder = Trial("file", "lte-nr-tiny"), Captures(recording.meta_path.parent, clean=("ma*",))
+    trial, folder = Trial("file", "spectrum-small"), Captures(recording.meta_path.parent, clean=("ma*",))
     here = dataclasses.replace(place, out=tmp_path / "out")
-    assert captures.answer_on_captures(trial, here, folder) == "captures: lte-nr-tiny, seed 1"
+    assert captures.answer_on_captures(trial, here, folder) == "captures: spectrum-small, seed 1"
     result = json.loads(here.result(trial, "captures").read_text())
     (row,) = result["recordings"]
     assert [each["label"] for each in row["carriers"]] == ["LTE"]

@@ -72,5 +72,5 @@ def test_plans_of_different_graphs_are_told_apart() -> None:
         IQModel.of(replace(model, sha256="0" * 64), RATE, "ci16_le"),
     ]
     assert len({each.sha256 for each in [model, *models]}) == 5
-    assert models[0].contract.name == "lte-nr-tiny-ci16_le-2000000"
+    assert models[0].contract.name == "spectrum-small-ci16_le-2000000"
     assert IQModel.of(model, RATE, "ci16_le").sha256 == models[0].sha256

@@ -102,7 +102,7 @@ def test_a_recording_is_looked_at_corrected_and_saved(example: Path) -> None:
         assert (hello["recorded"], hello["frequency"], hello["n_bins"]) == (True, 2.14e9, 256)
         assert hello["simulated"]  # its description says so
         assert status["simulated"]
-        assert "lte-nr-tiny" in hello["model"]
+        assert "spectrum-small" in hello["model"]
         assert (status["position"], status["windows"], status["age"] is None) == (3_000_000, 5, False)
         assert sum(len(tile.power) for tile in opened.tiles) == round(DURATION * 6400)
         found = np.concatenate([tile.class_number for tile in opened.tiles])

@@ -27,7 +27,7 @@ from rfvit_rt.web.ring import Snapshot
 from rfvit_rt.web.saving import CorrectedCopy, Origin, save_samples
 
 RATE, FREQUENCY = 1.92e6, 806e6
-ORIGIN = Origin("zmq+pull://127.0.0.1:5555", recorded=False, simulated=False, model="lte-nr-tiny@0123456789ab")
+ORIGIN = Origin("zmq+pull://127.0.0.1:5555", recorded=False, simulated=False, model="spectrum-small@0123456789ab")
 
 
 def found(start: int, count: int, label: str = "LTE", low: float = -3e5, high: float = 4e5) -> Annotation:
