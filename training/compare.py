@@ -38,14 +38,18 @@ from rfvit_rt.segments import annotate
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.stitching import stitch
 from training.command import run
+from training.weathering import CELLULAR, matches, weathered
 
 GRID = 512  # cells in time and in frequency over which areas are compared
-CELLULAR = ("LTE", "NR")
 
 
 def main(
     recordings: Annotated[list[Path], typer.Argument(help="SigMF recordings, annotated or empty of LTE and NR.")],
     model: Annotated[str | None, typer.Option(help="Name or .onnx file; the one that ships where not given.")] = None,
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of names of those that were computed: they get echoes, and noise of 15 dB SNR."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON report to write; an existing one is replaced.")] = None,
 ) -> None:
     """List, recording by recording, what is annotated and what was found."""
@@ -58,7 +62,10 @@ def main(
         for path in recordings:
             try:
                 recording = open_recording(path)
-                row = compare(recording, recording.blocks(), engine, file.contract)
+                blocks = recording.blocks()
+                if matches(recording.meta_path, clean or ()):
+                    blocks = weathered(recording, np.random.default_rng(1))
+                row = compare(recording, blocks, engine, file.contract)
             except RfvitError as error:
                 row = {"recording": path.name, "error": str(error)}
             rows.append(row)

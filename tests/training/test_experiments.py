@@ -19,12 +19,13 @@ from training import checkpoint, compare
 from training.config import FinetuneRecipe, PretrainRecipe, UNetSize, read_recipe
 from training.datasets import WindowWriter, open_windows
 from training.experiments import captures, make, report
-from training.experiments.captures import Captures, weathered
+from training.experiments.captures import Captures
 from training.experiments.models import Encoder, Place, answer, encoder_of, make_encoder, recipe_of
 from training.experiments.sets import make_set, window_sets
 from training.experiments.trials import ENERGY, LARGER, LOSSES, MSM, SCRATCH, TABLES, UNET, Trial, trials
 from training.tables import draw_lines, markdown, mean_and_spread
 from training.trials import run_trials, write_json
+from training.weathering import SNR_DB, weathered
 
 LABELS = ("background", "LTE", "NR", "WLAN", "Bluetooth", "other")
 
@@ -268,7 +269,7 @@ def test_clean_recordings_get_noise_of_the_ratio_that_is_named(recording: Record
     at = np.abs(np.fft.fftfreq(len(power), 1 / 2e6))
     noise = power[at > 250e3].mean()
     inside = power[at < 195e3].mean()
-    assert 10 * np.log10(inside / noise - 1) == pytest.approx(captures.SNR_DB, abs=0.6)
+    assert 10 * np.log10(inside / noise - 1) == pytest.approx(SNR_DB, abs=0.6)
     with pytest.raises(RecordingError, match="no annotated carrier"):
         list(weathered(dataclasses.replace(recording, metadata={}), np.random.default_rng(1)))
 

@@ -4,32 +4,27 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from rfvit_rt.contract import Golden, ModelContract
-from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.engines import Engine
 from rfvit_rt.errors import RecordingError
 from rfvit_rt.models import find_model
 from rfvit_rt.sources.recording import Recording, open_recording
 from training.batches import read_spec
-from training.compare import CELLULAR, compare
+from training.compare import compare
 from training.datasets import open_windows
 from training.evaluate import Infer
 from training.experiments.models import Place, ready
 from training.experiments.trials import Trial
 from training.trials import write_json
+from training.weathering import matches, weathered
 
-SNR_DB = 15.0  # in the carriers' own band, of clean recordings with noise added
-DELAY_SPREAD = 100e-9  # seconds, of the echoes that they get
 ENOUGH = 0.75  # frequency IoU at which a carrier counts as found
 TABLE = "captures"
 
@@ -43,7 +38,7 @@ class Captures:
     folder : Path
         Of SigMF recordings.
     clean : tuple of str
-        Patterns of names of those that a computer made without noise: they get echoes, and noise of `SNR_DB`.
+        Patterns of names of those that a computer made without noise: they are :func:`~training.weathering.weathered`.
     left_out : tuple of str
         Patterns of names of those that hold LTE or NR without an annotation.
     """
@@ -61,14 +56,10 @@ class Captures:
             If there are none, or one cannot be read.
         """
         paths = sorted(self.folder.glob("*.sigmf-meta"))
-        chosen = [path for path in paths if not _matches(path, self.left_out)]
+        chosen = [path for path in paths if not matches(path, self.left_out)]
         if not chosen:
             raise RecordingError(f"{self.folder} holds no SigMF recordings to measure on; give another --captures")
         return [open_recording(path) for path in chosen]
-
-
-def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatch(path.stem, pattern) for pattern in patterns)
 
 
 class InferEngine(Engine):
@@ -103,46 +94,11 @@ def answer_on_captures(trial: Trial, place: Place, captures: Captures) -> str:
         engine = InferEngine(infer, (spec.n_steps, spec.n_bins))
         for recording in captures.recordings():
             blocks = recording.blocks()
-            if _matches(recording.meta_path, captures.clean):
+            if matches(recording.meta_path, captures.clean):
                 blocks = weathered(recording, np.random.default_rng(trial.seed))
             rows.append(compare(recording, blocks, engine, contract))
     write_json({"trial": dataclasses.asdict(trial), "recordings": rows, **summary(rows)}, place.result(trial, TABLE))
     return f"captures: {trial.text}, seed {trial.seed}"
-
-
-def weathered(recording: Recording, rng: np.random.Generator) -> Iterator[IQBlock]:
-    """A clean recording as one block, through echoes that do not change and with noise added.
-
-    The noise is `SNR_DB` below the recording's mean power, both in the band of its annotated carriers.
-
-    Raises
-    ------
-    RecordingError
-        If it has no annotated carriers.
-    """
-    annotated = [a for a in recording.metadata.get("annotations", []) if a.get("core:label") in CELLULAR]
-    bandwidth = sum(a["core:freq_upper_edge"] - a["core:freq_lower_edge"] for a in annotated)
-    if not bandwidth:
-        raise RecordingError(f"{recording.meta_path} has no annotated carrier to scale noise by; name others as clean")
-    blocks = list(recording.blocks())
-    spectrum = scipy.fft.fft(np.concatenate([block.samples for block in blocks]))
-    spectrum *= _echoes(len(spectrum), recording.sample_rate, rng)
-    samples = scipy.fft.ifft(spectrum)
-    power = np.mean(np.abs(samples) ** 2) * 10 ** (-SNR_DB / 10) * recording.sample_rate / bandwidth
-    noise = rng.standard_normal((len(samples), 2)).view(np.complex128)[:, 0] * np.sqrt(power / 2)
-    yield dataclasses.replace(blocks[0], samples=(samples + noise).astype(np.complex64))
-
-
-def _echoes(n: int, sample_rate: float, rng: np.random.Generator) -> NDArray[np.complex128]:
-    """Response of a path and five Rayleigh echoes whose power decays exponentially, at FFT frequencies: (n,)."""
-    delays = np.concatenate([[0.0], np.sort(rng.exponential(DELAY_SPREAD, 5))])
-    gains = np.exp(-delays / (2 * DELAY_SPREAD)) * rng.standard_normal((6, 2)).view(np.complex128)[:, 0] / 2
-    gains[0] = 1.0
-    frequencies = scipy.fft.fftfreq(n, 1 / sample_rate)
-    response = np.zeros(n, np.complex128)
-    for gain, delay in zip(gains, delays, strict=True):
-        response += gain * np.exp(-2j * np.pi * frequencies * delay)
-    return response
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.compare import CELLULAR
 from training.datasets import OTHER
 from training.experiments.captures import TABLE as CAPTURES
 from training.experiments.captures import summary
@@ -20,6 +19,7 @@ from training.experiments.sets import WindowSet, window_sets
 from training.experiments.trials import ENERGY, Trial
 from training.tables import Point, draw_bars, draw_lines, markdown, mean_and_spread
 from training.trials import write_json
+from training.weathering import CELLULAR
 
 Figures = dict[str, float | None]
 
