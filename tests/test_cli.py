@@ -157,9 +157,17 @@ def test_the_examples_nr_is_where_it_is(example: Path) -> None:
 
 
 @pytest.mark.xfail(strict=True, reason="spectrum-small takes NR's first bursts for LTE, up to 90 ms")
-def test_the_examples_nr_is_named_from_its_beginning(example: Path) -> None:
-    long = [a for a in found_in(example, "NR") if a["core:sample_count"] > 0.01 * 20e6]
-    assert sum(a["core:sample_count"] for a in long) > 0.5 * 2_000_000
+@pytest.mark.parametrize("label", ["LTE", "NR"])
+def test_the_example_is_segmented_right_from_its_beginning(example: Path, label: str) -> None:
+    """All boxes of LTE lie in its band, and those of NR cover half of the time from 50 ms on."""
+    found = found_in(example, label)
+    if label == "LTE":
+        for annotation in found:
+            assert annotation["core:freq_lower_edge"] == pytest.approx(2132.75e6, abs=0.4e6)
+            assert annotation["core:freq_upper_edge"] == pytest.approx(2137.25e6, abs=0.4e6)
+    else:
+        long = [a for a in found if a["core:sample_count"] > 0.01 * 20e6]
+        assert sum(a["core:sample_count"] for a in long) > 0.5 * 2_000_000
 
 
 @pytest.mark.xfail(strict=True, reason="spectrum-small sees NR beyond its band in the recording's last millisecond")

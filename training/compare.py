@@ -38,7 +38,8 @@ from rfvit_rt.segments import annotate
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.stitching import stitch
 from training.command import run
-from training.weathering import CELLULAR, matches, weathered
+from training.datasets import CELLULAR
+from training.weathering import matches, weathered
 
 GRID = 512  # cells in time and in frequency over which areas are compared
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.errors import RecordingError
 from rfvit_rt.sources.recording import Recording
+from training.datasets import CELLULAR
 
-CELLULAR = ("LTE", "NR")
 SNR_DB = 15.0  # in the carriers' own band, of clean recordings with noise added
 DELAY_SPREAD = 100e-9  # seconds, of the echoes that they get
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.datasets import OTHER
+from training.datasets import CELLULAR, OTHER
 from training.experiments.captures import TABLE as CAPTURES
 from training.experiments.captures import summary
 from training.experiments.models import Encoder, Place, encoder_of
@@ -19,7 +19,6 @@ from training.experiments.sets import WindowSet, window_sets
 from training.experiments.trials import ENERGY, Trial
 from training.tables import Point, draw_bars, draw_lines, markdown, mean_and_spread
 from training.trials import write_json
-from training.weathering import CELLULAR
 
 Figures = dict[str, float | None]
 

@@ -13,11 +13,10 @@ import numpy as np
 from rfvit_rt.errors import RecordingError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training.batches import read_spec
-from training.datasets import OTHER, WindowWriter, open_windows, read_record
+from training.datasets import CELLULAR, OTHER, WindowWriter, open_windows, read_record
 from training.scenes import LabelledWindow, labelled_window
 from training.signals.scene import RULES
 from training.signals.surroundings import SceneSettings, random_scene
-from training.weathering import CELLULAR
 
 SNRS_DB = (-5, 0, 5, 10, 15, 20, 25, 30)
 SAMPLE_RATES = (5e6, 10e6, 20e6, 30.72e6, 61.44e6, 122.88e6)
