@@ -6,7 +6,9 @@ Imported by ``training/`` and ``engines/pytorch.py`` alone; the runtime reads th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,8 +17,8 @@ from torch import Tensor, nn
 
 from rfvit_rt.errors import ModelError
 
-EMBEDDINGS = ("linear", "staged")
-HEADS = ("decoder", "linear", "blocks")
+EMBEDDINGS = ("linear", "convolutions")
+HEADS = ("decoder", "pyramid", "linear", "blocks")
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,19 @@ class VitConfig:
         Side of a square patch in pixels.
     width, depth, heads, mlp_ratio : int
         Features of a token, blocks, attention heads, and hidden over outer width of a block's MLP.
-    head : {"decoder", "linear", "blocks"}
-        What makes labels of pixels of tokens: :class:`SegmentationHead`, :class:`LinearHead`, or the latter behind two
-        more blocks.
-    embedding : {"linear", "staged"}
-        What makes a token of a patch's pixels: one linear layer, or :class:`StagedEmbedding`.
+    head : {"decoder", "pyramid", "linear", "blocks"}
+        What makes labels of pixels of tokens: :class:`SegmentationHead`, :class:`PyramidHead`, :class:`LinearHead`, or
+        the latter behind two more blocks.
+    embedding : {"linear", "convolutions"}
+        What makes tokens of pixels: one linear layer for each patch, or :class:`ConvolutionalEmbedding`.
     longest_wavelength : int
         Longest wavelength of the positions, in 2π patches. Features that hardly differ over the picture say nothing: a
         number near the grid's side spends them better than the 10,000 that text models have.
     head_features, head_hidden : int
         Of the decoder: features that a place at half resolution gets from its token, and features between its two
         convolutions.
+    stem_features : int
+        Of the convolutions' embedding: features of a place at half resolution; each coarser one has twice as many.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class VitConfig:
     longest_wavelength: int = 10_000
     head_features: int = 12
     head_hidden: int = 16
+    stem_features: int = 24
 
     def __post_init__(self) -> None:
         if self.embedding not in EMBEDDINGS:
@@ -72,7 +77,8 @@ class VitConfig:
         if self.head not in HEADS:
             raise ModelError(f"there is no head {self.head!r:.40}; choose of {', '.join(HEADS)}")
         sizes = (self.n_steps, self.n_bins, self.n_classes, self.patch, self.width, self.depth, self.heads)
-        if min(*sizes, self.longest_wavelength, self.head_features, self.head_hidden) < 1:
+        others = (self.longest_wavelength, self.head_features, self.head_hidden, self.stem_features)
+        if min(*sizes, *others) < 1:
             raise ModelError(f"a network has positive sizes only, got {self}")
         if self.patch % 2 or self.n_steps % self.patch or self.n_bins % self.patch:
             raise ModelError(
@@ -81,9 +87,11 @@ class VitConfig:
             )
         if self.width % self.heads or self.width % 4:
             raise ModelError(f"width {self.width} must be a multiple of 4 and of the {self.heads} heads")
-        if self.embedding == "staged" and self.patch % StagedEmbedding.side:
+        if self.embedding == "convolutions" and (self.patch < 4 or self.patch & (self.patch - 1)):
+            raise ModelError(f"convolutions halve a picture to patches of 4, 8, 16, … pixels, not of {self.patch}")
+        if self.head == "pyramid" and self.embedding != "convolutions":
             raise ModelError(
-                f"a staged embedding needs patches of a multiple of {StagedEmbedding.side}, got {self.patch}"
+                "the head 'pyramid' takes the maps of the embedding 'convolutions'; choose both or neither"
             )
         if self.head == "blocks" and (self.width // 2) % self.heads:
             raise ModelError(f"half of the width {self.width} must be a multiple of the {self.heads} heads")
@@ -146,33 +154,78 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, head, token, feature)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        if tokens.is_cuda:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        else:  # written out: bfloat16 gradients take a processor half the time of the fused operation's
+            scores = (query * (width // self.heads) ** -0.5) @ key.transpose(2, 3)
+            mixed = scores.softmax(dim=3) @ value
         return self.project(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
-class StagedEmbedding(nn.Module):
-    """A patch's pixels to a token in two layers, the first one on squares of 4 x 4 pixels.
+class Stage(nn.Module):
+    """Convolution of 3 x 3, a norm over the features of every place, GELU: (batch, before, row, column) to the same.
 
-    With a step that is not linear between them a token can hold how much of a patch is in use, not only its mean:
-    a burst of one time step and a faint carrier of the same energy differ. Patches stay apart, so masked ones stay
-    hidden.
+    Parameters
+    ----------
+    before, after : int
+        Features of a place.
+    stride : int
+        Places from one to the next that is kept.
+    norm : bool
+        At half resolution there is none: it would hide how strong a place is, which is most of what four pixels say.
     """
 
-    side = 4
-    features = 48
-
-    def __init__(self, patch: int, width: int) -> None:
+    def __init__(self, before: int, after: int, stride: int = 1, norm: bool = True) -> None:
         super().__init__()
-        self.squares = patch // self.side
-        self.look = nn.Linear(self.side**2, self.features)
-        self.join = nn.Linear(self.squares**2 * self.features, width)
+        self.convolve = nn.Conv2d(before, after, 3, stride, padding=1)
+        self.norm = nn.LayerNorm(after, eps=1e-6) if norm else nn.Identity()
+        nn.init.kaiming_normal_(self.convolve.weight, nonlinearity="relu")
 
-    def forward(self, cut: Tensor) -> Tensor:
-        """Embed (batch, token, patch * patch) pixels: (batch, token, width)."""
-        batch, count, _ = cut.shape
-        squares = cut.reshape(batch, count, self.squares, self.side, self.squares, self.side).transpose(3, 4)
-        seen = F.gelu(self.look(squares.reshape(batch, count, self.squares**2, self.side**2)))
-        return self.join(seen.reshape(batch, count, -1))
+    def forward(self, maps: Tensor) -> Tensor:  # noqa: D102
+        maps = self.convolve(maps).permute(0, 2, 3, 1)
+        return F.gelu(self.norm(maps)).permute(0, 3, 1, 2)
+
+
+class ConvolutionalEmbedding(nn.Module):
+    """Convolutions that halve a picture until a place is a patch, in the place of one linear layer a patch.
+
+    Transformers learn far more from few pictures behind a stem of convolutions (Xiao et al. 2021, arXiv 2106.14881),
+    and what it sees on the way keeps edges sharp in :class:`PyramidHead`. Four pixels are one place with four features
+    in the first layer: the costly full resolution is left out.
+    """
+
+    def __init__(self, patch: int, width: int, features: int) -> None:
+        super().__init__()
+        widths = stem_widths(patch, features)
+        self.first = Stage(4, widths[0], norm=False)
+        self.halve = nn.ModuleList(
+            nn.Sequential(Stage(fine, coarse, stride=2), Stage(coarse, coarse)) for fine, coarse in pairwise(widths)
+        )
+        self.last = nn.Conv2d(widths[-1], width, 3, stride=2, padding=1)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Embed pictures.
+
+        Parameters
+        ----------
+        pictures : (batch, n_steps, n_bins) float32
+
+        Returns
+        -------
+        tokens : (batch, token, width) float32
+        maps : list of (batch, feature, row, column) float32
+            What was seen at half, quarter, … resolution.
+        """
+        quads = F.pixel_unshuffle(pictures[:, None], 2)
+        maps = [self.first(quads.contiguous(memory_format=torch.channels_last))]
+        for halve in self.halve:
+            maps.append(halve(maps[-1]))
+        return self.last(maps[-1]).flatten(2).transpose(1, 2), maps
+
+
+def stem_widths(patch: int, features: int) -> list[int]:
+    """Features of a place at half, quarter, … resolution, up to the last before a patch."""
+    return [features << level for level in range(patch.bit_length() - 2)]
 
 
 class Encoder(nn.Module):
@@ -182,10 +235,10 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
-        self.patch = config.patch
+        self.patch, self.grid = config.patch, config.grid
         self.embed: nn.Module
-        if config.embedding == "staged":
-            self.embed = StagedEmbedding(config.patch, config.width)
+        if config.embedding == "convolutions":
+            self.embed = ConvolutionalEmbedding(config.patch, config.width, config.stem_features)
         else:
             self.embed = nn.Linear(config.patch**2, config.width)
         # The physical scale decides what a pattern can be: an LTE frame looks different at every bin width.
@@ -212,14 +265,37 @@ class Encoder(nn.Module):
         -------
         (batch, token or kept, width) float32
         """
-        cut, positions = patches(pictures, self.patch), self.positions
-        if visible is not None:
-            cut = cut.gather(1, visible[:, :, None].expand(-1, -1, cut.shape[2]))
-            positions = positions[visible]
-        tokens = self.embed(cut) + positions + self.bin_width(bin_widths[:, None])[:, None]
+        return self.with_maps(pictures, bin_widths, visible)[0]
+
+    def with_maps(
+        self, pictures: Tensor, bin_widths: Tensor, visible: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Encode as :meth:`forward` does; with the maps that an embedding of convolutions made on the way."""
+        tokens, maps = self._embed(pictures, visible)
+        positions = self.positions if visible is None else self.positions[visible]
+        tokens = tokens + positions + self.bin_width(bin_widths[:, None])[:, None]
         for block in self.blocks:
             tokens = block(tokens)
-        return self.norm(tokens)
+        return self.norm(tokens), maps
+
+    def _embed(self, pictures: Tensor, visible: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        if isinstance(self.embed, ConvolutionalEmbedding):
+            # What is hidden must not reach its visible neighbours: it looks like the noise floor, 0, to them.
+            tokens, maps = self.embed(pictures if visible is None else pictures * self._seen(visible))
+            return (tokens if visible is None else pick(tokens, visible)), maps
+        cut = patches(pictures, self.patch)
+        return self.embed(cut if visible is None else pick(cut, visible)), []
+
+    def _seen(self, visible: Tensor) -> Tensor:
+        """1 where a pixel lies in a visible patch, else 0: (batch, n_steps, n_bins) float32."""
+        rows, columns = self.grid
+        seen = torch.zeros(len(visible), rows * columns, device=visible.device).scatter(1, visible, 1.0)
+        return F.interpolate(seen.reshape(-1, 1, rows, columns), scale_factor=float(self.patch))[:, 0]
+
+
+def pick(tokens: Tensor, chosen: Tensor) -> Tensor:
+    """Tokens at the (batch, kept) places `chosen`: (batch, token, width) to (batch, kept, width)."""
+    return tokens.gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 class SegmentationHead(nn.Module):
@@ -239,13 +315,15 @@ class SegmentationHead(nn.Module):
         self.classify = nn.Conv2d(config.head_hidden, 4 * config.n_classes, 3, padding=1)
         initialise(self)
 
-    def forward(self, tokens: Tensor, pictures: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, pictures: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
         """Label.
 
         Parameters
         ----------
         tokens : (batch, token, width) float32
         pictures : (batch, n_steps, n_bins) float32
+        maps : sequence of (batch, feature, row, column) float32
+            Of the encoder's embedding; unused.
 
         Returns
         -------
@@ -258,6 +336,46 @@ class SegmentationHead(nn.Module):
         fine = F.pixel_unshuffle(pictures[:, None], 2)
         mixed = F.gelu(self.mix(torch.cat([coarse, fine], dim=1)))
         return F.pixel_shuffle(self.classify(mixed), 2)
+
+
+class PyramidHead(nn.Module):
+    """Tokens and the maps of :class:`ConvolutionalEmbedding` to class logits of every pixel.
+
+    From patches up to half resolution, each time with what the embedding saw there, as in a U-Net (Ronneberger et al.
+    2015); the transformer is its lowest level.
+    """
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        widths = stem_widths(config.patch, config.stem_features)[::-1]
+        self.grid = config.grid
+        self.narrow = nn.Linear(config.width, widths[0])
+        self.join = nn.ModuleList(
+            Stage(below + beside, beside, norm=beside > widths[-1])
+            for below, beside in zip([widths[0], *widths], widths, strict=False)
+        )
+        self.classify = nn.Conv2d(widths[-1], 4 * config.n_classes, 1)
+        initialise(self)
+
+    def forward(self, tokens: Tensor, pictures: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+        """Label; arguments and result as those of :meth:`SegmentationHead.forward`, the pictures unused."""
+        rows, columns = self.grid
+        found = self.narrow(tokens).reshape(-1, rows, columns, self.narrow.out_features).permute(0, 3, 1, 2)
+        for join, beside in zip(self.join, reversed(maps), strict=True):
+            found = join(torch.cat([doubled(found), beside], dim=1))
+        return F.pixel_shuffle(self.classify(found), 2)
+
+
+def doubled(maps: Tensor) -> Tensor:
+    """Repeat every place in both directions: (batch, feature, row, column) to twice the rows and columns.
+
+    In operations that half precision has everywhere; that of ONNX for this, Resize, does not.
+    """
+    batch, features, rows, columns = maps.shape
+    places = maps.permute(0, 2, 3, 1)  # the order in memory behind a convolution or a norm
+    wide = torch.stack([places, places], dim=3).reshape(batch, rows, 2 * columns, features)
+    tall = torch.stack([wide, wide], dim=2).reshape(batch, 2 * rows, 2 * columns, features)
+    return tall.permute(0, 3, 1, 2)
 
 
 class LinearHead(nn.Module):
@@ -283,8 +401,8 @@ class LinearHead(nn.Module):
         self.classify = nn.Linear(width, config.n_classes * config.patch**2)
         initialise(self)
 
-    def forward(self, tokens: Tensor, pictures: Tensor) -> Tensor:
-        """Label; arguments and result as those of :meth:`SegmentationHead.forward`, the pictures unused."""
+    def forward(self, tokens: Tensor, pictures: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+        """Label; arguments and result as those of :meth:`SegmentationHead.forward`, pictures and maps unused."""
         tokens = self.narrow(tokens)
         for block in self.blocks:
             tokens = block(tokens)
@@ -293,13 +411,15 @@ class LinearHead(nn.Module):
         return pixels.permute(0, 3, 1, 4, 2, 5).reshape(-1, self.n_classes, rows * side, columns * side)
 
 
-def make_head(config: VitConfig) -> SegmentationHead | LinearHead:
+def make_head(config: VitConfig) -> SegmentationHead | PyramidHead | LinearHead:
     """Untrained head that a configuration asks for.
 
     The last layer of each is called ``classify``, and its outputs are ordered by class.
     """
     if config.head == "decoder":
         return SegmentationHead(config)
+    if config.head == "pyramid":
+        return PyramidHead(config)
     return LinearHead(config, depth=2 if config.head == "blocks" else 0)
 
 
@@ -314,7 +434,8 @@ class Segmenter(nn.Module):
 
     def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:
         """Label (batch, n_steps, n_bins) pictures with (batch,) bin widths: (batch, class, n_steps, n_bins) logits."""
-        return self.head(self.encoder(pictures, bin_widths), pictures)
+        tokens, maps = self.encoder.with_maps(pictures, bin_widths)
+        return self.head(tokens, pictures, maps)
 
 
 class Probabilities(nn.Module):

@@ -13,13 +13,12 @@ from rfvit_rt.errors import ModelError
 torch = pytest.importorskip("torch", reason="the network needs torch; pip install -e '.[train]'")
 
 from rfvit_rt.vit import (  # noqa: E402
-    EMBEDDINGS,
     HEADS,
+    ConvolutionalEmbedding,
     Encoder,
     LinearHead,
     Probabilities,
     Segmenter,
-    StagedEmbedding,
     VitConfig,
     make_head,
     patches,
@@ -30,6 +29,8 @@ from training.config import FinetuneRecipe, read_recipe  # noqa: E402
 RECIPE = Path(__file__).parents[1] / "training" / "configs" / "finetune_small.toml"
 
 SMALL = VitConfig(n_steps=64, n_bins=32, n_classes=3, width=24, depth=2, heads=3)
+CONVOLUTIONS = dataclasses.replace(SMALL, embedding="convolutions", head="pyramid", stem_features=4)
+CONFIGS = pytest.mark.parametrize("config", [SMALL, CONVOLUTIONS], ids=["linear", "convolutions"])
 
 
 @pytest.fixture
@@ -38,10 +39,10 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(3, 64, 32, generator=generator), torch.tensor([-1.0, 0.0, 2.0])
 
 
-@pytest.fixture
-def network() -> Segmenter:
+@pytest.fixture(params=[SMALL, CONVOLUTIONS], ids=["linear", "convolutions"])
+def network(request: pytest.FixtureRequest) -> Segmenter:
     torch.manual_seed(11)
-    return Segmenter(SMALL).eval()
+    return Segmenter(request.param).eval()
 
 
 def test_patches_are_cut_row_by_row() -> None:
@@ -63,36 +64,26 @@ def test_positions_follow_their_formula_and_tell_all_places_apart() -> None:
     assert distances.min() > 0.5
 
 
-def test_the_staged_embedding_looks_at_squares_of_pixels() -> None:
-    """Square by square, written out in loops."""
+def test_the_embedding_of_convolutions_halves_to_patches_and_keeps_what_it_saw() -> None:
     torch.manual_seed(3)
-    embedding = StagedEmbedding(patch=8, width=24)
-    patch = torch.randn(8, 8)
+    embedding = ConvolutionalEmbedding(patch=16, width=24, features=4)
+    pictures = torch.randn(2, 64, 32)
     with torch.no_grad():
-        found = embedding(patch.reshape(1, 1, 64))[0, 0]
-        squares = [
-            torch.nn.functional.gelu(embedding.look(patch[row : row + 4, column : column + 4].reshape(16)))
-            for row in (0, 4)
-            for column in (0, 4)
-        ]
-        torch.testing.assert_close(found, embedding.join(torch.cat(squares)))
+        tokens, maps = embedding(pictures)
+        pictures[0, 40, 20] += 3.0
+        moved = [(a != b).any(dim=1) for a, b in zip(maps, embedding(pictures)[1], strict=True)]
+    assert tokens.shape == (2, 8, 24)
+    assert [tuple(level.shape) for level in maps] == [(2, 4, 32, 16), (2, 8, 16, 8), (2, 16, 8, 4)]
+    for level, changed in enumerate(moved, 1):
+        assert changed[0, 40 >> level, 20 >> level]
+        assert not changed[1].any()
+    assert moved[0].sum() == 9  # one place, seen by a convolution of 3 x 3
 
 
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
-def test_each_embedding_keeps_patches_apart(embedding: str, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-    encoder = Segmenter(dataclasses.replace(SMALL, embedding=embedding)).encoder
-    cut = patches(inputs[0], 16)
-    changed = cut.clone()
-    changed[:, 5] += 1
-    with torch.no_grad():
-        moved = (encoder.embed(cut) != encoder.embed(changed)).any(dim=2)
-    assert moved[:, 5].all()
-    assert moved.sum() == len(cut)
-
-
-def test_visible_tokens_do_not_see_hidden_patches(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+@CONFIGS
+def test_visible_tokens_do_not_see_hidden_patches(config: VitConfig, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
     pictures, bin_widths = inputs
-    encoder = Encoder(SMALL).eval()
+    encoder = Encoder(config).eval()
     visible = torch.tensor([[0, 3, 5]] * 3)
     with torch.no_grad():
         before = encoder(pictures, bin_widths, visible)
@@ -103,8 +94,9 @@ def test_visible_tokens_do_not_see_hidden_patches(inputs: tuple[torch.Tensor, to
         assert not torch.allclose(encoder(changed, bin_widths, visible), before)
 
 
-def test_all_patches_visible_is_the_whole_picture(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-    encoder = Encoder(SMALL).eval()
+@CONFIGS
+def test_all_patches_visible_is_the_whole_picture(config: VitConfig, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    encoder = Encoder(config).eval()
     order = torch.stack([torch.randperm(8, generator=torch.Generator().manual_seed(i)) for i in range(3)])
     with torch.no_grad():
         whole = encoder(*inputs)
@@ -124,11 +116,11 @@ def test_logits_have_the_shape_of_the_picture_and_depend_on_the_bin_width(
     assert (logits - wider).abs().max() > 1e-4
 
 
-def test_time_and_frequency_are_not_exchanged(network: Segmenter) -> None:
+def test_time_and_frequency_are_not_exchanged(network: Segmenter, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
     """One bright pixel moves the logits most in its own patch."""
-    dark = torch.zeros(1, 64, 32)
+    dark = inputs[0][:1]
     bright = dark.clone()
-    bright[0, 52, 3] = 5.0  # patch row 3, column 0
+    bright[0, 52, 3] += 5.0  # patch row 3, column 0
     with torch.no_grad():
         change = (network(bright, torch.zeros(1)) - network(dark, torch.zeros(1))).abs().sum(dim=1)[0]
     place = divmod(int(change.argmax()), 32)
@@ -163,7 +155,7 @@ def test_the_size_that_ships_fits_in_12_mb_as_float16() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_every_parameter_learns(head: str, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
     torch.manual_seed(11)
-    network = Segmenter(dataclasses.replace(SMALL, head=head))
+    network = Segmenter(dataclasses.replace(CONVOLUTIONS if head == "pyramid" else SMALL, head=head))
     network(*inputs).square().mean().backward()
     still = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert still == []
@@ -200,9 +192,10 @@ def test_blocks_in_front_of_the_projection_let_patches_look_at_each_other() -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": "none"}, "there is no head 'none'; choose of decoder, linear, blocks"),
-        ({"embedding": "none"}, "there is no embedding 'none'; choose of linear, staged"),
-        ({"embedding": "staged", "patch": 2}, "patches of a multiple of 4, got 2"),
+        ({"head": "none"}, "there is no head 'none'; choose of decoder, pyramid, linear, blocks"),
+        ({"embedding": "none"}, "there is no embedding 'none'; choose of linear, convolutions"),
+        ({"embedding": "convolutions", "patch": 2}, "patches of 4, 8, 16, … pixels, not of 2"),
+        ({"head": "pyramid"}, "takes the maps of the embedding 'convolutions'"),
         ({"head": "blocks", "heads": 8}, "half of the width 24"),
         ({"n_steps": 60}, "do not tile"),
         ({"patch": 1}, "even patch"),

@@ -36,11 +36,12 @@ class ModelSize:
     depth: int = 8
     heads: int = 3
     mlp_ratio: int = 4
-    head: Literal["decoder", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
-    embedding: Literal["linear", "staged"] = "linear"
+    head: Literal["decoder", "pyramid", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
+    embedding: Literal["linear", "convolutions"] = "linear"
     longest_wavelength: int = 10_000  # of the positions
     head_features: int = 12  # of the decoder
     head_hidden: int = 16
+    stem_features: int = 24  # of the embedding "convolutions", at half resolution
 
     def scaled(self, times: int) -> ModelSize:
         """A network with so many times the weights in its blocks: wider, with as many features a head, as deep.
@@ -93,7 +94,8 @@ class Optimisation:
     batch_size : int
         Windows an update, over all processes together: a recipe gives the same curve on one GPU or on eight.
     optimiser : {"adamw", "muon"}
-        Muon steps the matrices of transformer blocks, where it needs several times fewer updates; AdamW the rest.
+        Muon steps the matrices of transformer blocks and the kernels of convolutions, where it needs several times
+        fewer updates; AdamW the rest.
     learning_rate : float
         Peak of the cosine schedule.
     muon_factor : float

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rfvit_rt.vit import Block, Encoder, VitConfig, initialise, patches, sincos_positions
+from rfvit_rt.vit import Block, Encoder, VitConfig, initialise, patches, pick, sincos_positions
 from training.config import Masking
 
 
@@ -115,12 +115,8 @@ class MaskedModel(nn.Module):
             Pixels that the window does not have.
         """
         rebuilt = self(pictures, bin_widths, visible, hidden)
-        target = _pick(patches(pictures, self.patch), hidden)
-        weight = 1 - _pick(patches(missing.float(), self.patch), hidden)
+        target = pick(patches(pictures, self.patch), hidden)
+        weight = 1 - pick(patches(missing.float(), self.patch), hidden)
         if self.normalise_targets:
             target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-6).sqrt()
         return ((rebuilt - target) ** 2 * weight).sum() / weight.sum().clamp(min=1)
-
-
-def _pick(tokens: Tensor, chosen: Tensor) -> Tensor:
-    return tokens.gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,16 @@ Result = TypeVar("Result")
 def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list[torch.optim.Optimizer]:
     """Optimisers of the parameters that learn, with a group for each rate and decay.
 
-    AdamW takes all parameters, or, where the recipe has Muon (Jordan 2024), those that are not matrices of transformer
-    blocks: Muon steps along a matrix's momentum with all its singular values made equal, scaled to the size of AdamW's
-    steps (Liu et al. 2025, arXiv 2502.16982, section 2.2). With a `layer_decay` below 1 a block learns slower the
-    closer it is to the input (Clark et al. 2020, ELECTRA).
+    AdamW takes all parameters, or, where the recipe has Muon (Jordan 2024), those that are neither matrices of
+    transformer blocks nor kernels of convolutions (but the last): Muon steps along a matrix's momentum with all its
+    singular values made equal, scaled to the size of AdamW's steps (Liu et al. 2025, arXiv 2502.16982, section 2.2).
+    With a `layer_decay` below 1 a block learns slower the closer it is to the input (Clark et al. 2020, ELECTRA).
     """
     groups: dict[tuple[bool, int, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            by_muon = options.optimiser == "muon" and "blocks." in name and parameter.ndim == 2
+            inner = ("blocks." in name and parameter.ndim == 2) or (parameter.ndim == 4 and "classify" not in name)
+            by_muon = options.optimiser == "muon" and inner
             groups.setdefault((by_muon, _layer(name, depth), parameter.ndim > 1), []).append(parameter)
     of_adam, of_muon = (
         [
@@ -51,8 +52,37 @@ def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list
         betas = (0.9, options.beta2)
         optimisers.append(torch.optim.AdamW(of_adam, lr=options.learning_rate, betas=betas, fused=True))
     if of_muon:
-        optimisers.append(torch.optim.Muon(of_muon, lr=options.learning_rate, adjust_lr_fn="match_rms_adamw"))
+        optimisers.append(KernelMuon(of_muon, options.learning_rate))
     return optimisers
+
+
+class KernelMuon(torch.optim.Muon):
+    """Muon for matrices, and for kernels as the matrices that they are: what is put out, times all that it sees.
+
+    Parameters
+    ----------
+    groups : list of dict
+        As other optimisers take them.
+    learning_rate : float
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], learning_rate: float) -> None:
+        self._kernels: list[tuple[Tensor, Tensor]] = []
+        groups = [group | {"params": [self._as_matrix(one) for one in group["params"]]} for group in groups]
+        super().__init__(groups, lr=learning_rate, adjust_lr_fn="match_rms_adamw")
+
+    def _as_matrix(self, parameter: Tensor) -> Tensor:
+        if parameter.ndim == 2:
+            return parameter
+        matrix = nn.Parameter(parameter.detach().flatten(1))  # of the same memory
+        self._kernels.append((matrix, parameter))
+        return matrix
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step; see :meth:`torch.optim.Muon.step`."""
+        for matrix, kernel in self._kernels:
+            matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
+        return super().step(closure)
 
 
 def _layer(name: str, depth: int) -> int:

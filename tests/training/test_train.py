@@ -250,19 +250,42 @@ def test_layers_close_to_the_input_learn_slower_and_norms_do_not_decay() -> None
     assert decays["encoder.embed.weight"] == 0.05
 
 
-def test_muon_steps_the_matrices_of_blocks_and_adam_the_rest() -> None:
+def test_muon_steps_matrices_of_blocks_and_kernels_and_adam_the_rest() -> None:
     model = Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3))
     adam, muon = make_optimisers(model, 2, Optimisation(optimiser="muon", muon_factor=3.0, layer_decay=0.5))
-    names = {id(value): name for name, value in model.named_parameters()}
-    of_muon = {names[id(each)]: group["rate_factor"] for group in muon.param_groups for each in group["params"]}
+    names = {value.data_ptr(): name for name, value in model.named_parameters()}
+    of_muon = {names[each.data_ptr()]: group["rate_factor"] for group in muon.param_groups for each in group["params"]}
     matrices = ("qkv", "project", "expand", "contract")
-    assert of_muon == {
+    assert of_muon == {"head.mix.weight": 3.0} | {
         f"encoder.blocks.{block}.{name}.weight": 3 * factor
         for block, factor in ((0, 0.25), (1, 0.5))
         for name in matrices
     }
-    of_adam = {names[id(each)] for group in adam.param_groups for each in group["params"]}
+    of_adam = {names[each.data_ptr()] for group in adam.param_groups for each in group["params"]}
     assert of_adam == set(names.values()) - of_muon.keys()
+
+
+def test_muon_steps_kernels_as_matrices() -> None:
+    vit = VitConfig(64, 64, 3, width=24, depth=1, heads=3, embedding="convolutions", head="pyramid", stem_features=4)
+    model = Segmenter(vit)
+    options = Optimisation(optimiser="muon", muon_factor=2.0, learning_rate=1e-2)
+    stage = model.encoder.embed.first
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    matrix = torch.nn.Parameter(stage.convolve.weight.detach().clone().flatten(1))
+    matrix.grad = stage.convolve.weight.grad.flatten(1)
+    plain = torch.optim.Muon([matrix], lr=2e-2, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw")
+    still = model.head.classify.weight.detach().clone()  # 1 x 1, AdamW's
+    adam, muon = make_optimisers(model, 1, options)
+    assert sum(value.numel() for group in (*adam.param_groups, *muon.param_groups) for value in group["params"]) == sum(
+        value.numel() for value in model.parameters()
+    )
+    for group in muon.param_groups:
+        group["lr"] = 2e-2
+    muon.step()
+    plain.step()
+    torch.testing.assert_close(stage.convolve.weight.flatten(1), matrix)
+    assert torch.equal(model.head.classify.weight, still)
 
 
 def test_muon_moves_a_matrix_along_all_its_directions() -> None:

@@ -119,17 +119,18 @@ def recipe_of(trial: Trial, place: Place, n_labels: int) -> FinetuneRecipe:
         "focal": Loss([1.0] * n_labels, dice=0.0, focal=2.0),
     }
     assert losses.keys() == set(LOSSES)
-    model = dataclasses.replace(base.model.scaled(trial.scale), head=trial.head)  # type: ignore[arg-type]
+    parts = {name: value for name in ("embedding", "head") if (value := getattr(trial, name))}
+    optimiser = {"optimiser": trial.optimiser} if trial.optimiser else {}
     return dataclasses.replace(
         base,
         seed=trial.seed,
         label_share=trial.labels,
         validate_every=steps,
         unet=place.unet if trial.method == "unet" else None,
-        model=model,
+        model=dataclasses.replace(base.model.scaled(trial.scale), **parts),
         adapt=Adapt(trial.adapt) if trial.adapt != base.adapt.mode else base.adapt,  # type: ignore[arg-type]
         loss=losses[trial.loss],
-        optimisation=dataclasses.replace(base.optimisation, steps=steps),
+        optimisation=dataclasses.replace(base.optimisation, steps=steps, **optimiser),  # type: ignore[arg-type]
     )
 
 

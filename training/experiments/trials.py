@@ -33,8 +33,11 @@ class Trial:
         Share of patches that it hid; the recipe's choice where 0.
     scale : int
         Size of the transformer's blocks, relative to the recipe's.
-    head, adapt : str
-        As :class:`training.config.ModelSize` and :class:`training.config.Adapt` have them.
+    embedding, head, optimiser : str
+        As :class:`training.config.ModelSize` and :class:`training.config.Optimisation` have them; the recipe's choice
+        where empty.
+    adapt : str
+        As :class:`training.config.Adapt` has it.
     loss : str
         One of `LOSSES`.
     labels : float
@@ -49,7 +52,9 @@ class Trial:
     geometry: str = ""
     ratio: float = 0.0
     scale: int = 1
-    head: str = "decoder"
+    embedding: str = ""
+    head: str = ""
+    optimiser: str = ""
     adapt: str = "full"
     loss: str = LOSSES[0]
     labels: float = 1.0
@@ -81,7 +86,8 @@ class Trial:
             words.append(f"after MSM{hidden}")
         elif self.method == "vit":
             words.append("from scratch")
-        words += [] if self.head == "decoder" else [f"head: {self.head}"]
+        for name in ("embedding", "head", "optimiser"):
+            words += [f"{name}: {value}"] if (value := getattr(self, name)) else []
         words += [] if self.adapt == "full" else [self.adapt]
         words += [] if self.loss == LOSSES[0] else [f"loss: {self.loss}"]
         words += [] if self.budget == 1 else [f"{self.budget:g} times the updates"]
@@ -133,8 +139,16 @@ def _masking() -> Iterator[Trial]:
 def _heads() -> Iterator[Trial]:
     """Heads on a frozen encoder and on one that learns, all after pretraining."""
     for adapt in ("frozen", "full"):
-        for head in ("decoder", "linear", "blocks"):
+        for head in ("", "decoder", "linear", "blocks"):
             yield dataclasses.replace(MSM, head=head, adapt=adapt)
+    yield from (UNET, ENERGY)
+
+
+def _networks() -> Iterator[Trial]:
+    """The stem of convolutions and its head against a plain transformer; the optimiser of each."""
+    for embedding, head in (("", ""), ("linear", "decoder")):
+        for optimiser in ("", "adamw"):
+            yield dataclasses.replace(SCRATCH, embedding=embedding, head=head, optimiser=optimiser)
     yield from (UNET, ENERGY)
 
 
@@ -174,6 +188,7 @@ TABLES: dict[str, Callable[[], Iterator[Trial]]] = {
     "rates": _main,
     "captures": _main,
     "masking": _masking,
+    "networks": _networks,
     "heads": _heads,
     "adapt": _adapt,
     "losses": _losses,
