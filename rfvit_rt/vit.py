@@ -156,7 +156,7 @@ class Block(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, head, token, feature)
         if tokens.is_cuda:
             mixed = F.scaled_dot_product_attention(query, key, value)
-        else:  # written out: bfloat16 gradients take a processor half the time of the fused operation's
+        else:  # written out: on a processor, gradients of the fused operation take longer in bfloat16
             scores = (query * (width // self.heads) ** -0.5) @ key.transpose(2, 3)
             mixed = scores.softmax(dim=3) @ value
         return self.project(mixed.transpose(1, 2).reshape(batch, count, width))
@@ -226,6 +226,12 @@ class ConvolutionalEmbedding(nn.Module):
 def stem_widths(patch: int, features: int) -> list[int]:
     """Features of a place at half, quarter, … resolution, up to the last before a patch."""
     return [features << level for level in range(patch.bit_length() - 2)]
+
+
+def stem_size(config: VitConfig) -> int:
+    """Weights that an embedding of convolutions has at the least."""
+    widths = [*stem_widths(config.patch, config.stem_features), config.width]
+    return 9 * sum(fine * coarse for fine, coarse in pairwise(widths))
 
 
 class Encoder(nn.Module):

@@ -94,8 +94,7 @@ class Optimisation:
     batch_size : int
         Windows an update, over all processes together: a recipe gives the same curve on one GPU or on eight.
     optimiser : {"adamw", "muon"}
-        Muon steps the matrices of transformer blocks and the kernels of convolutions, where it needs several times
-        fewer updates; AdamW the rest.
+        Muon steps the matrices of transformer blocks and the kernels of convolutions, AdamW the rest.
     learning_rate : float
         Peak of the cosine schedule.
     muon_factor : float

@@ -74,7 +74,7 @@ class KernelMuon(torch.optim.Muon):
     def _as_matrix(self, parameter: Tensor) -> Tensor:
         if parameter.ndim == 2:
             return parameter
-        matrix = nn.Parameter(parameter.detach().flatten(1))  # of the same memory
+        matrix = nn.Parameter(parameter.detach().view(len(parameter), -1))  # a view, or an error: of the same memory
         self._kernels.append((matrix, parameter))
         return matrix
 
@@ -158,6 +158,9 @@ class Workers:
             total += value
             torch._foreach_add_(sums, gradients)
         for parameter, gradient in zip(learning, sums, strict=True):
+            if gradient.stride() != parameter.stride():
+                # A convolution's, in another order in memory: the fused AdamW would take it for the weight's.
+                gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
         return total
 

@@ -2,8 +2,8 @@
 """Would int8 do for a model, here? ``python -m training.quantise --data runs/scenes --out runs/int8.json``.
 
 The graph is quantised after training, by NNCF, with pictures of the split ``train``; then it is measured on ``test``
-beside the precisions that the runtime has. What first meets the picture and the head stay as they are: they see the
-picture's own values, and cost little. No model of that kind ships, and the runtime does not load one: this tells
+beside the precisions that the runtime has. The convolutions in front of the transformer and behind it stay as they are:
+they see the picture's own values. No model of that kind ships, and the runtime does not load one: this tells
 whether it would be worth it.
 """
 

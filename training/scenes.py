@@ -76,7 +76,7 @@ def make_test_window(seed: int, settings: SceneSettings, spec: SpectrogramSpec) 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write the splits to.")] = Path("runs/scenes"),
-    train: Annotated[int, typer.Option(help="Windows to train on.", min=0)] = 14_000,
+    train: Annotated[int, typer.Option(help="Windows to train on.", min=0)] = 24_000,
     validation: Annotated[int, typer.Option(help="Windows to choose the best epoch on.", min=0)] = 400,
     test: Annotated[int, typer.Option(help="Windows to report figures on, spread over fixed SNRs.", min=0)] = 800,
     classes: Annotated[

@@ -31,7 +31,6 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(Stage(before, after) for before, after in pairwise([5, *widths]))
         self.up = nn.ModuleList(Stage(low + high, high) for low, high in pairwise(widths[::-1]))
         self.classify = nn.Conv2d(size.width, 4 * n_classes, 1)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
 
     def forward(self, pictures: Tensor, bin_widths: Tensor) -> Tensor:
         """Label (batch, n_steps, n_bins) pictures with (batch,) bin widths: (batch, class, n_steps, n_bins) logits.
@@ -40,7 +39,7 @@ class UNet(nn.Module):
         """
         fine = F.pixel_unshuffle(pictures[:, None], 2)  # (batch, 4, n_steps / 2, n_bins / 2)
         maps = torch.cat([fine, bin_widths[:, None, None, None].expand_as(fine[:, :1])], dim=1)
-        maps = maps.contiguous(memory_format=torch.channels_last)
+        maps = maps.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         kept: list[Tensor] = []
         for stage in self.down:
             maps = stage(F.max_pool2d(maps, 2) if kept else maps)

@@ -21,7 +21,7 @@ from rfvit_rt.engines.iq_model import iq_words
 from rfvit_rt.engines.torch_passes import Item, Passes
 from rfvit_rt.errors import EngineError, ModelError
 from rfvit_rt.spectrogram import SpectrogramSpec
-from rfvit_rt.vit import ActivityProbabilities, Probabilities, VitConfig, network_that_ships
+from rfvit_rt.vit import ActivityProbabilities, Probabilities, VitConfig, network_that_ships, stem_size
 
 _DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 # The golden output is stored as float16 (rounding up to 2.5e-4). f16 keeps 11 bits of every factor, bf16 keeps 8.
@@ -206,7 +206,8 @@ def build_network(model: ModelFile) -> Probabilities | ActivityProbabilities:
     data = read_graph(model)
     config = _config(model)
     # A contract may claim any size; a network that cannot have come from this file is not even built.
-    if config.width * (config.depth * config.width + config.patch**2) > len(data):
+    first = stem_size(config) if config.embedding == "convolutions" else config.width * config.patch**2
+    if config.depth * config.width**2 + first > len(data):
         raise ModelError(
             f"{model.path} is too small for the network that its contract describes; export the model again"
         )
@@ -225,7 +226,7 @@ def _config(model: ModelFile) -> VitConfig:
         config = VitConfig(**model.contract.provenance["vit"])
         if not all(type(size) is int for name, size in dataclasses.asdict(config).items() if name not in _WORDS):
             raise TypeError("its sizes are not all whole numbers")
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ModelError) as error:
         raise ModelError(
             f"the contract of {model.path} does not describe its network ({error}); "
             "export the model again, or use another engine"

@@ -14,7 +14,7 @@ from rfvit_rt.contract import read_model
 from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import ModelError
 from rfvit_rt.vit import Segmenter, VitConfig
-from training import checkpoint, evaluate, export, finetune
+from training import checkpoint, evaluate, export, finetune, pretrain
 from training.batches import Part, some_scenes, training_batches
 from training.config import Augmentation, FinetuneRecipe, ModelSize, RecipeError, UNetSize, from_dict
 from training.datasets import LABELS, Windows, open_windows
@@ -31,13 +31,18 @@ def recipe_with(recipes: dict[str, Path], folder: Path, before: str = "", after:
 # --- heads
 
 
-@pytest.mark.parametrize("head", ["linear", "blocks"])
+@pytest.mark.parametrize("head", ["linear", "blocks", "pyramid"])
 def test_every_head_goes_the_way_to_a_model_file(
     head: str, scenes: Path, recipes: dict[str, Path], pretrained: Path, tmp_path: Path
 ) -> None:
-    text = recipes["finetune"].read_text().replace("heads = 3", f'heads = 3\nhead = "{head}"')
-    (tmp_path / "recipe.toml").write_text(text)
     init = pretrained / checkpoint.LAST  # whose own head, were there one, is another
+    stem = 'heads = 3\nembedding = "convolutions"\nstem_features = 4' if head == "pyramid" else "heads = 3"
+    if head == "pyramid":
+        (tmp_path / "pretrain.toml").write_text(recipes["pretrain"].read_text().replace("heads = 3", stem))
+        pretrain.main(config=tmp_path / "pretrain.toml", data=scenes, out=tmp_path / "pretrained", steps=20)
+        init = tmp_path / "pretrained" / checkpoint.LAST
+    text = recipes["finetune"].read_text().replace("heads = 3", f'{stem}\nhead = "{head}"')
+    (tmp_path / "recipe.toml").write_text(text)
     finetune.main(config=tmp_path / "recipe.toml", data=scenes, out=tmp_path / "run", init=init, steps=40)
     best = checkpoint.load(tmp_path / "run" / checkpoint.BEST)
     assert best.provenance["pretrained"]["kind"] == "pretrain"

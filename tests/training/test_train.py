@@ -31,11 +31,20 @@ from training.batches import (
     read_spec,
     training_batches,
 )
-from training.config import Augmentation, FinetuneRecipe, Optimisation, PretrainRecipe, RecipeError, read_recipe
+from training.config import (
+    Augmentation,
+    FinetuneRecipe,
+    Optimisation,
+    PretrainRecipe,
+    RecipeError,
+    UNetSize,
+    read_recipe,
+)
 from training.datasets import IGNORED, LABELS, open_windows
 from training.evaluate import Predicted, energy_detector, measure
 from training.losses import class_weights, dice_loss
 from training.metrics import confusion, figures
+from training.networks import make_network
 from training.optimisation import Budget, WeightMean, Workers, make_optimisers, rate_factor, update
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,7 +63,20 @@ UNCHANGED = Augmentation(mirror=False, level_db=0, noise_db=0, truncate=0)
 )
 def test_shipped_recipes_are_valid(path: Path) -> None:
     kind: type[Any] = PretrainRecipe if path.stem.startswith("pretrain") else FinetuneRecipe
-    assert read_recipe(path, kind).optimisation.steps > 0
+    recipe = read_recipe(path, kind)
+    assert recipe.optimisation.steps > 0
+    recipe.model.config(256, 256, 6)  # raises where the sizes do not go together
+
+
+def test_finetuning_recipes_take_the_encoders_of_their_pretraining() -> None:
+    names = ["small", "smoke", "recordings", "gpu", "experiment", "experiment_smoke"]
+    pairs = [(name, name) for name in names] + [("small", "frozen")]
+    pairs += [("paper", f"paper_{what}") for what in ("frozen", "linear", "full")]
+    assert {before for before, _ in pairs} == {path.stem[9:] for path in CONFIGS.glob("pretrain_*.toml")}
+    for before, after in pairs:
+        vit = read_recipe(CONFIGS / f"pretrain_{before}.toml", PretrainRecipe).model.config(256, 256, 6)
+        wanted = read_recipe(CONFIGS / f"finetune_{after}.toml", FinetuneRecipe).model.config(256, 256, 6)
+        assert dataclasses.replace(vit, **wanted.head_alone) == wanted, after
 
 
 @pytest.mark.parametrize(
@@ -286,6 +308,25 @@ def test_muon_steps_kernels_as_matrices() -> None:
     plain.step()
     torch.testing.assert_close(stage.convolve.weight.flatten(1), matrix)
     assert torch.equal(model.head.classify.weight, still)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("network", ["stem", "unet"])
+def test_kernels_go_against_their_gradients_whatever_their_order_in_memory(network: str, optimiser: str) -> None:
+    torch.manual_seed(2)
+    vit = VitConfig(64, 64, 3, width=24, depth=1, heads=3, embedding="convolutions", head="pyramid", stem_features=8)
+    model = make_network(vit, UNetSize(8, 3) if network == "unet" else None)
+    options = Optimisation(optimiser=optimiser, learning_rate=1e-3, weight_decay=0.0)  # type: ignore[arg-type]
+    before = {name: value.detach().clone() for name, value in model.named_parameters() if value.ndim == 4}
+    workers = Workers(1)
+    pictures, bin_widths = torch.randn(4, 64, 64), torch.randn(4)
+    workers.gradients(model, lambda *batch: model(*batch).square().mean(), pictures, bin_widths)
+    gradients = {name: model.get_parameter(name).grad.clone() for name in before}
+    update(model, make_optimisers(model, 1, options), 0.05, options)
+    for name, kernel in before.items():
+        moved = model.get_parameter(name).detach() - kernel
+        agreement = torch.nn.functional.cosine_similarity(moved.flatten(), -gradients[name].flatten(), dim=0)
+        assert agreement > (0.4 if optimiser == "adamw" else 0.15), name
 
 
 def test_muon_moves_a_matrix_along_all_its_directions() -> None:

@@ -14,6 +14,7 @@ Method = Literal["vit", "unet", "energy", "file"]
 SHARES = (0.01, 0.05, 0.2, 1.0)
 FEW = 0.05  # the share of labels that few labels are, where one is enough
 RATIOS = (0.6, 0.75, 0.9)
+CHOICES = ("embedding", "head", "optimiser")  # of a trial that has another than the recipe
 LOSSES = ("weighted, Dice", "weighted", "plain", "plain, Dice", "focal")
 
 
@@ -64,7 +65,12 @@ class Trial:
     @property
     def name(self) -> str:
         """Name of its file."""
-        return "_".join(_plain(str(value)) for value in dataclasses.astuple(self) if value != "")
+        parts = [
+            f"{name}-{value}" if name in CHOICES else str(value)
+            for name, value in dataclasses.asdict(self).items()
+            if value != ""
+        ]
+        return "_".join(map(_plain, parts))
 
     @property
     def cost(self) -> float:
@@ -86,7 +92,7 @@ class Trial:
             words.append(f"after MSM{hidden}")
         elif self.method == "vit":
             words.append("from scratch")
-        for name in ("embedding", "head", "optimiser"):
+        for name in CHOICES:
             words += [f"{name}: {value}"] if (value := getattr(self, name)) else []
         words += [] if self.adapt == "full" else [self.adapt]
         words += [] if self.loss == LOSSES[0] else [f"loss: {self.loss}"]
@@ -170,7 +176,6 @@ def _paper() -> Iterator[Trial]:
     """The paper's setting, on data of its kind: a frozen encoder with its head, and all that learns more."""
     for head in ("blocks", "linear"):
         yield dataclasses.replace(MSM, head=head, adapt="frozen")
-    yield dataclasses.replace(MSM, head="blocks")
     yield from (*MAIN, ENERGY)
 
 
