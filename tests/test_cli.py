@@ -139,42 +139,25 @@ def found_in(example: Path, label: str) -> list[dict[str, Any]]:
 
 
 def test_the_examples_lte_is_where_it_is(example: Path) -> None:
-    carrier = max(found_in(example, "LTE"), key=lambda a: a["core:sample_count"])
-    assert carrier["core:sample_count"] > 0.9 * 3_000_000
-    assert carrier["core:freq_lower_edge"] == pytest.approx(2132.75e6, abs=0.4e6)
-    assert carrier["core:freq_upper_edge"] == pytest.approx(2137.25e6, abs=0.4e6)
+    lte = found_in(example, "LTE")
+    assert sum(a["core:sample_count"] for a in lte) > 0.9 * 3_000_000
+    for annotation in lte:
+        assert annotation["core:freq_lower_edge"] == pytest.approx(2132.75e6, abs=0.4e6)
+        assert annotation["core:freq_upper_edge"] == pytest.approx(2137.25e6, abs=0.4e6)
 
 
 def test_the_examples_nr_is_where_it_is(example: Path) -> None:
     nr = found_in(example, "NR")
     assert all(a["core:sample_start"] > 0.99 * 1_000_000 for a in nr)  # it comes on the air at 50 ms
+    for annotation in nr:
+        assert annotation["core:freq_lower_edge"] > 2137.9e6
+        assert annotation["core:freq_upper_edge"] < 2148.1e6
     long = [a for a in nr if a["core:sample_count"] > 0.01 * 20e6]
-    assert sum(a["core:sample_count"] for a in long) > 0.5 * 1_200_000  # it comes in bursts; more of that below
+    assert sum(a["core:sample_count"] for a in long) > 0.5 * 2_000_000  # it comes in bursts
     for annotation in long:
         lower, upper = annotation["core:freq_lower_edge"], annotation["core:freq_upper_edge"]
         shared = min(upper, 2147.68e6) - max(lower, 2138.32e6)
         assert shared / (max(upper, 2147.68e6) - min(lower, 2138.32e6)) > 0.7
-
-
-@pytest.mark.xfail(strict=True, reason="spectrum-small takes NR's first bursts for LTE, up to 90 ms")
-@pytest.mark.parametrize("label", ["LTE", "NR"])
-def test_the_example_is_segmented_right_from_its_beginning(example: Path, label: str) -> None:
-    """All boxes of LTE lie in its band, and those of NR cover half of the time from 50 ms on."""
-    found = found_in(example, label)
-    if label == "LTE":
-        for annotation in found:
-            assert annotation["core:freq_lower_edge"] == pytest.approx(2132.75e6, abs=0.4e6)
-            assert annotation["core:freq_upper_edge"] == pytest.approx(2137.25e6, abs=0.4e6)
-    else:
-        long = [a for a in found if a["core:sample_count"] > 0.01 * 20e6]
-        assert sum(a["core:sample_count"] for a in long) > 0.5 * 2_000_000
-
-
-@pytest.mark.xfail(strict=True, reason="spectrum-small sees NR beyond its band in the recording's last millisecond")
-def test_the_examples_nr_keeps_to_its_own_band(example: Path) -> None:
-    for annotation in found_in(example, "NR"):
-        assert annotation["core:freq_lower_edge"] > 2137.9e6
-        assert annotation["core:freq_upper_edge"] < 2148.1e6
 
 
 def test_nothing_is_overwritten_unless_asked(example: Path) -> None:

@@ -181,9 +181,9 @@ def test_the_plot_shows_when_nr_comes_on_the_air(example: Path) -> None:
         assert (line <= (width, height)).all()
         assert (np.diff(line[:, 0]) > 0).all()
     floor = lines[1][:, 1].max()  # the y axis points down
-    middle, late = len(lines[1]) // 3, len(lines[1]) * 3 // 5  # 50 and 90 of 150 ms
+    middle = len(lines[1]) // 3  # 50 of 150 ms
     assert (lines[1][: middle - 3, 1] == floor).all()
-    assert (lines[1][late:, 1] < floor).mean() > 0.5  # before, the model takes it for LTE
+    assert (lines[1][middle:, 1] < floor).mean() > 0.5
     assert (lines[0][:, 1] < floor - 10).mean() > 0.9  # LTE is there all the time
 
 
