@@ -243,7 +243,8 @@ class Flowgraph:
                 self._bound.set()
             elif word == "sent":
                 self._sent.set()
-            elif line.strip() and not line.startswith("0x"):  # GNU Radio ends its last words with a stack trace
+            # GNU Radio ends its last words with a stack trace, and UHD's own log may come after them.
+            elif line.strip() and not line.startswith(("0x", "[INFO]")):
                 self._output.append(line.strip())
         self._bound.set()
 

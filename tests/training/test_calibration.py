@@ -116,7 +116,9 @@ def test_temperature_and_biases_are_found_again() -> None:
 def test_folding_calibrates_the_logits_of_every_network(head: str) -> None:
     torch.manual_seed(0)
     unet = UNetSize(8, 3) if head == "unet" else None
-    model = make_network(dataclasses.replace(CONFIG, width=24, heads=3, head="linear" if unet else head), unet)
+    embedding = "convolutions" if head == "pyramid" else "linear"
+    vit = dataclasses.replace(CONFIG, width=24, heads=3, head="linear" if unet else head, embedding=embedding)
+    model = make_network(vit, unet)
     pictures = torch.randn(1, 64, 64)
     with torch.no_grad():
         before = model(pictures, torch.zeros(1))
