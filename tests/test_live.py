@@ -174,8 +174,7 @@ def test_a_network_radio_live(air: dict[int, bytes], tmp_path: Path) -> None:
     assert [capture["core:frequency"] for capture in document["captures"]] == [LTE_CENTRE]
     assert document["global"]["core:hw"] == server.url
     box = strongest(document["annotations"], "LTE")
-    # Of eight-bit samples the model mostly takes a strip of noise below the carrier for a part of it.
-    assert box["core:freq_lower_edge"] == pytest.approx(2132.75e6, abs=1.2e6)
+    assert box["core:freq_lower_edge"] == pytest.approx(2132.75e6, abs=0.3e6)
     assert box["core:freq_upper_edge"] == pytest.approx(2137.25e6, abs=0.5e6)
 
 
