@@ -189,7 +189,7 @@ class Stage(nn.Module):
 class ConvolutionalEmbedding(nn.Module):
     """Convolutions that halve a picture until a place is a patch, in the place of one linear layer a patch.
 
-    Transformers learn far more from few pictures behind a stem of convolutions (Xiao et al. 2021, arXiv 2106.14881),
+    Transformers learn faster behind a stem of convolutions (Xiao et al. 2021, arXiv 2106.14881),
     and what it sees on the way keeps edges sharp in :class:`PyramidHead`. Four pixels are one place with four features
     in the first layer: the costly full resolution is left out.
     """
