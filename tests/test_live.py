@@ -160,7 +160,7 @@ def air() -> dict[int, bytes]:
 @pytest.mark.usefixtures("gnuradio_python")
 def test_a_network_radio_live(air: dict[int, bytes], tmp_path: Path) -> None:
     output = tmp_path / "live.sigmf-meta"
-    with RtlTcpServer(air, rate=3e6) as server:
+    with RtlTcpServer(air, rate=3e6, elsewhere=rtl_tcp.noise_alone()) as server:
         text = run_live(server.url, output, frequency=float(LTE_CENTRE), duration=0.2, gain=20.5)
     assert server.commands == [
         ("sample_rate", 10_000_000),

@@ -23,7 +23,7 @@ LTE_CENTRE, NR_CENTRE = 2_135_000_000, 2_143_000_000  # of the example's carrier
 COMMAND = struct.Struct(">BI")
 NAMES = {1: "frequency", 2: "sample_rate", 3: "gain_mode", 4: "gain", 8: "agc"}
 CHUNK_SECONDS = 0.02
-NOISE = 0.038  # standard deviation of I and of Q of the example's own noise: no radio is ever silent
+NOISE = 0.038  # standard deviation of I and of Q of the example's own noise
 
 
 def example_air() -> dict[int, bytes]:
@@ -38,24 +38,33 @@ def example_air() -> dict[int, bytes]:
     return air
 
 
+def noise_alone() -> bytes:
+    """What an RTL-SDR gives where the example has nothing: no radio is ever silent."""
+    noise = NOISE * np.random.default_rng(0).standard_normal((50_000, 2)).view(np.complex128)[:, 0]
+    return from_complex64(noise.astype(np.complex64), "cu8")
+
+
 class RtlTcpServer:
     """Serves one client after the other on a free port of this machine.
 
     Parameters
     ----------
     air : mapping of int to bytes
-        Interleaved unsigned I and Q, endlessly repeated, for every frequency in Hz; noise at any other.
+        Interleaved unsigned I and Q, endlessly repeated, for every frequency in Hz.
     rate : float
         Samples per second really sent; a test has no time for more.
     chunks : int or None
         Hang up after so many chunks.
+    elsewhere : bytes
+        As `air`, for any other frequency; none where not given.
     """
 
-    def __init__(self, air: Mapping[int, bytes], rate: float, chunks: int | None = None) -> None:
+    def __init__(
+        self, air: Mapping[int, bytes], rate: float, chunks: int | None = None, elsewhere: bytes = b"\x80"
+    ) -> None:
         self.commands: list[tuple[str, int]] = []
         self._air = air
-        noise = NOISE * np.random.default_rng(0).standard_normal((50_000, 2)).view(np.complex128)[:, 0]
-        self._noise = from_complex64(noise.astype(np.complex64), "cu8")
+        self._elsewhere = elsewhere
         self._bytes = 2 * round(rate * CHUNK_SECONDS)
         self._chunks = chunks
         self._frequency = 0
@@ -100,7 +109,7 @@ class RtlTcpServer:
         position, sent, received, due = 0, 0, b"", time.monotonic()
         while not self._over.is_set() and sent != self._chunks:
             received = self._read(client, received)
-            band = self._air.get(self._frequency, self._noise)
+            band = self._air.get(self._frequency, self._elsewhere)
             start = position % len(band)
             chunk = (band[start:] + band * (self._bytes // len(band) + 1))[: self._bytes]
             self._send(client, chunk)
