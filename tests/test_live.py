@@ -184,10 +184,10 @@ def test_a_survey_with_a_network_radio(air: dict[int, bytes], tmp_path: Path) ->
     output = tmp_path / "sweep.sigmf-meta"
     plan = HopPlan((float(LTE_CENTRE), float(NR_CENTRE)), dwell=0.15, settle=0.1, sweeps=2)
     with RtlTcpServer(air, rate=4e6) as server:
-        run_live(server.url, output, plan)
+        text = run_live(server.url, output, plan)
     # The first is set before the flowgraph starts, and again by the plan.
     assert server.values("frequency") == [LTE_CENTRE, LTE_CENTRE, NR_CENTRE, LTE_CENTRE, NR_CENTRE]
-    check_sweep(read(output), dwell=1_500_000, centres=[LTE_CENTRE, NR_CENTRE] * 2)
+    check_sweep(read(output), text, dwell=1_500_000, centres=[LTE_CENTRE, NR_CENTRE] * 2)
 
 
 @pytest.mark.usefixtures("gnuradio_python")
@@ -198,24 +198,31 @@ def test_a_simulated_survey_says_so_and_is_exact(tmp_path: Path) -> None:
     assert text.startswith("SIMULATED:")
     assert text.count("SIMULATED:") == 2
     document = read(output)
-    check_sweep(document, dwell=2_000_000, centres=[LTE_CENTRE, NR_CENTRE])
+    check_sweep(document, text, dwell=2_000_000, centres=[LTE_CENTRE, NR_CENTRE])
     assert document["global"]["core:description"].startswith("Simulated:")
     assert document["global"]["core:hw"] == "simulated"
 
 
-def check_sweep(document: dict[str, Any], dwell: int, centres: list[int]) -> None:
-    captures = [(capture["core:sample_start"], capture["core:frequency"]) for capture in document["captures"]]
+def check_sweep(document: dict[str, Any], text: str, dwell: int, centres: list[int]) -> None:
+    captures = [(capture["core:sample_start"], capture.get("core:frequency")) for capture in document["captures"]]
     # Samples from before this end of the connection was made are not seen; from then on, positions are exact.
     assert 0 <= captures[0][0] < dwell
-    assert captures[1:] == [(dwell * hop, centre) for hop, centre in enumerate(centres)][1:]
     assert captures[0][1] == centres[0]
+    complete = "Lost samples: 0 " in text
+    if complete:
+        assert captures[1:] == [(dwell * hop, centre) for hop, centre in enumerate(centres)][1:]
+    # On a busy machine some are lost, and with them perhaps a retune: a frequency is unknown then, never wrong.
+    assert all(frequency in (None, centres[start // dwell]) for start, frequency in captures)
+    known = dict(captures)
     for found in document["annotations"]:
         start, end = found["core:sample_start"], found["core:sample_start"] + found["core:sample_count"]
         hop = start // dwell
         assert end <= (hop + 1) * dwell  # no box, and so no window, reaches over a retune
+        if known[max(begin for begin in known if begin <= start)] is None:
+            continue
         assert abs(found["core:freq_lower_edge"] - centres[hop]) <= RATE / 2 * 1.01
         assert abs(found["core:freq_upper_edge"] - centres[hop]) <= RATE / 2 * 1.01
-    for hop, centre in enumerate(centres):
+    for hop, centre in enumerate(centres if complete else ()):
         inside = [found for found in document["annotations"] if found["core:sample_start"] // dwell == hop]
         box = strongest(inside, "LTE" if centre == LTE_CENTRE else "NR")
         edges = (2132.75e6, 2137.25e6) if centre == LTE_CENTRE else (2138.32e6, 2147.68e6)

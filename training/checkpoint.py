@@ -132,7 +132,7 @@ def load(path: Path) -> Checkpoint:
         is_csi = "csi" in plain
         plain["spec"] = CSISpec(**plain.pop("csi")) if is_csi else SpectrogramSpec(**plain.pop("spectrogram"))
         return Checkpoint(weights=parts["weights"], mean=parts["mean"], optimiser=parts["optimiser"], **plain)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ModelError) as error:
         raise ModelError(f"{path} is not a checkpoint of this project ({error})") from error
 
 

@@ -30,10 +30,15 @@ def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor, options: L
 
 
 def focal_loss(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """Weighted mean of ``-(1 - p)^gamma log p`` over pixels (Lin et al. 2017, eq. 5); cross-entropy at a gamma of 0."""
+    """Weighted mean of ``-(1 - p)^gamma log p`` over pixels (Lin et al. 2017, eq. 5); cross-entropy at a gamma of 0.
+
+    A window counts by the square root of its share of known pixels: short recordings, of which a row or two is known,
+    would teach nothing beside whole ones otherwise.
+    """
     negative_log = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")
     counted = masks != IGNORED
-    weight = weights[masks.where(counted, 0)] * counted
+    known = counted.float().mean(dim=(1, 2), keepdim=True)
+    weight = weights[masks.where(counted, 0)] * counted * known.clamp(min=1 / masks.shape[1]).rsqrt()
     if gamma:
         missed = (1 - torch.exp(-negative_log)).clamp(min=1e-6)  # below a gamma of 1 the power's slope at 0 is infinite
         negative_log = missed**gamma * negative_log

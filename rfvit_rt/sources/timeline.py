@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -79,13 +79,20 @@ class Timeline:
         Samples, lost ones included, after which the stream is complete.
     statistics : StreamStatistics
         Counted up here.
+    retuned : bool
+        Whether any loss may hide a retune; else only those in a segment that has been retuned before.
     """
 
     def __init__(
-        self, sample_rate: float | None, frequency: float | None, sample_count: int | None, statistics: StreamStatistics
+        self,
+        sample_rate: float | None,
+        frequency: float | None,
+        sample_count: int | None,
+        statistics: StreamStatistics,
+        retuned: bool = False,
     ) -> None:
-        self._fallback = _Tuning(sample_rate, frequency)
-        self._segment = _Segment(self._fallback)
+        self._first = _Segment(_Tuning(sample_rate, frequency), retuned=retuned)
+        self._segment = replace(self._first)
         self._sample_count = sample_count
         self._statistics = statistics
         self._next: int | None = None
@@ -147,7 +154,7 @@ class Timeline:
             return start
         if start < expected:
             self._statistics.restarts += 1
-            self._segment = _Segment(self._fallback)
+            self._segment = replace(self._first)
         else:
             left = self._left()
             self._statistics.transport_lost += start - expected if left is None else min(start - expected, left)
@@ -180,7 +187,7 @@ class _Segment:
     radio_lost: int = 0  # not reported with a block yet
     clock: _RadioClock | None = None
     frequency_tagged: bool = False
-    retuned: bool = False
+    retuned: bool = False  # or may be
 
     def follow(self, offset: int, values: Mapping[str, Any]) -> tuple[_Tuning, int]:
         """Return what holds from ``offset`` on, and how many samples the radio lost just before it."""

@@ -64,6 +64,9 @@ class ZmqConfig:
         Samples per second in Hz, until an ``rx_rate`` tag says otherwise.
     frequency : float or None
         Centre frequency in Hz, until an ``rx_freq`` tag says otherwise; None where unknown.
+    retuned : bool
+        Whether the radio is known to be retuned while it streams: after any loss, the frequency is unknown until the
+        next ``rx_freq``. Else only after loss in a segment that has been retuned before.
     item_type : str
         SigMF type of a sample, ``cf32_le`` or another complex type such as ``ci16_le``. With tags, one item of the sink
         must be one sample: shorts that pass one by one (``vlen`` 1 of 2 bytes) are counted twice by the sender.
@@ -99,6 +102,7 @@ class ZmqConfig:
     key: str | None = None
     sample_rate: float | None = None
     frequency: float | None = None
+    retuned: bool = False
     item_type: str = "cf32_le"
     vlen: int = 1
     bind: bool = False
@@ -201,8 +205,8 @@ class ZmqSource:
 
     Iterating yields :class:`~rfvit_rt.datatypes.IQBlock` in stream order. ``sample_start`` is the sender's own count
     where the stream has tags. If that count goes backwards, the sender was started again: a new segment begins, with
-    nothing known from the old one's tags, and nothing is counted as lost. After loss on the way, in a segment that has
-    been retuned before, the frequency is unknown until the next ``rx_freq``: the tag may have been lost too.
+    nothing known from the old one's tags, and nothing is counted as lost. After loss on the way, where retunes have
+    been seen or are known to come, the frequency is unknown until the next ``rx_freq``: the tag may have been lost too.
 
     Parameters
     ----------
@@ -234,7 +238,9 @@ class ZmqSource:
         self._no_rate_since: float | None = None
         self._statistics = StreamStatistics()
         self._ring = BlockRing(config.ring_samples, config.drops_oldest)
-        self._timeline = Timeline(config.sample_rate, config.frequency, config.sample_count, self._statistics)
+        self._timeline = Timeline(
+            config.sample_rate, config.frequency, config.sample_count, self._statistics, config.retuned
+        )
         self._link = _RequestLink(config, self._statistics) if config.kind == "req" else _Link(config)
         self._thread = threading.Thread(target=self._receive, name=f"receive {config.endpoint}", daemon=True)
         self._thread.start()

@@ -16,10 +16,14 @@ from .ramps import RATE, assert_ramp, message, ramp, segments
 
 
 def place(
-    *messages: StreamMessage, rate: float | None = RATE, frequency: float | None = None, count: int | None = None
+    *messages: StreamMessage,
+    rate: float | None = RATE,
+    frequency: float | None = None,
+    count: int | None = None,
+    retuned: bool = False,
 ) -> tuple[list[IQBlock], StreamStatistics]:
     statistics = StreamStatistics()
-    timeline = Timeline(rate, frequency, count, statistics)
+    timeline = Timeline(rate, frequency, count, statistics, retuned)
     blocks = [block for one in messages for block in timeline.blocks(one, received=1.5)]
     return blocks, statistics
 
@@ -91,6 +95,14 @@ def test_frequency_is_unknown_after_a_gap_that_may_hide_a_retune() -> None:
     assert segments(blocks)[2:] == [(30, 35, RATE, None, 0), (35, 40, RATE, 2e9, 0)]
     steady, _ = place(message(0, 20, Tag(0, "rx_freq", 1e9)), message(30, 10), frequency=5e9)
     assert [block.frequency for block in steady] == [1e9, 1e9]
+
+
+def test_where_retunes_are_known_to_come_the_first_one_may_be_lost_too() -> None:
+    first = message(0, 20, Tag(0, "rx_freq", 1e9))
+    blocks, _ = place(first, message(30, 10, Tag(35, "rx_freq", 2e9)), frequency=1e9, retuned=True)
+    assert segments(blocks) == [(0, 20, RATE, 1e9, 0), (30, 35, RATE, None, 0), (35, 40, RATE, 2e9, 0)]
+    again, _ = place(message(50, 10), first, message(30, 10), frequency=1e9, retuned=True)  # after a restart too
+    assert [block.frequency for block in again] == [1e9, 1e9, None]
 
 
 def test_time_stamps_that_jump_are_loss_in_the_radio() -> None:

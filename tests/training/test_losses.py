@@ -22,8 +22,8 @@ def drawn() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, masks
 
 
-def test_without_gamma_the_focal_loss_is_torchs_weighted_cross_entropy() -> None:
-    logits, masks = drawn()
+def test_without_gamma_the_focal_loss_of_a_window_is_torchs_weighted_cross_entropy() -> None:
+    logits, masks = (drawn_tensor[:1] for drawn_tensor in drawn())
     expected = F.cross_entropy(logits, masks, WEIGHTS, ignore_index=IGNORED)
     torch.testing.assert_close(focal_loss(logits, masks, WEIGHTS, 0.0), expected)
 
@@ -33,9 +33,19 @@ def test_the_focal_loss_is_its_formula(gamma: float) -> None:
     logits, masks = drawn()
     known = masks != IGNORED
     p = logits.softmax(dim=1).permute(0, 2, 3, 1)[known].gather(1, masks[known][:, None])[:, 0]
-    weight = WEIGHTS[masks[known]]
+    root_of_share = torch.tensor([8 / 5, 1.0]).sqrt()[:, None, None].expand(masks.shape)[known]  # 5 rows of 8 known
+    weight = WEIGHTS[masks[known]] * root_of_share
     expected = (weight * -((1 - p) ** gamma) * p.log()).sum() / weight.sum()
     torch.testing.assert_close(focal_loss(logits, masks, WEIGHTS, gamma), expected)
+
+
+def test_a_window_counts_by_the_root_of_its_share_of_known_pixels() -> None:
+    logits, masks = drawn()
+    masks[0, 2:] = IGNORED
+    masks[0, :2] = 1
+    short, whole = (focal_loss(logits[n : n + 1], masks[n : n + 1], torch.ones(3), 0.0) for n in (0, 1))
+    both = focal_loss(logits, masks, torch.ones(3), 0.0)
+    torch.testing.assert_close(both, (0.5 * short + whole) / 1.5)  # a quarter of the first is known
 
 
 def test_focal_leaves_easy_pixels_alone() -> None:

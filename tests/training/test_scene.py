@@ -14,9 +14,10 @@ from threadpoolctl import threadpool_limits
 from rfvit_rt.spectrogram import SpectrogramSpec, noise_floor, power, spectrogram
 from training.datasets import IGNORED
 from training.signals.bluetooth import Advertiser, Connection, Piconet, bluetooth
+from training.signals.broadcast import broadcast_ofdm
 from training.signals.bursts import Bursts, Signal
 from training.signals.channel import Channel
-from training.signals.grid import ResourceGrid, modulate, occupancy, visible
+from training.signals.grid import ResourceGrid, between_teeth, modulate, occupancy, visible
 from training.signals.lte import LTEConfig, lte_downlink
 from training.signals.nr import NRConfig, nr_downlink
 from training.signals.other import KINDS
@@ -193,6 +194,18 @@ def test_what_the_receivers_filter_takes_away_is_neither_signal_nor_background()
     assert not (strong == IGNORED).any()
 
 
+def test_a_signal_of_no_name_that_fills_the_band_without_an_edge_is_not_labelled() -> None:
+    signal = broadcast_ofdm(WHOLE, np.random.default_rng(0), "DVB-T 8k 8 MHz", 0)
+    inside = scene([Emitter(signal, 0.0, 20)], 5e6).mask(SPEC, LABELS)
+    assert (inside == IGNORED).all()
+    over_an_edge = scene([Emitter(signal, 2e6, 20)], 5e6).mask(SPEC, LABELS)
+    assert set(np.unique(over_an_edge)) == {0, LABELS.index("other")}
+    beside = scene([Emitter(signal, 0.0, 20), Carrier(full_lte(), 0.0, 30)], 5e6).mask(SPEC, LABELS)
+    assert set(np.unique(beside)) == {LABELS.index("LTE"), IGNORED}
+    named = scene([Carrier(full_lte(100), 0.0, 20)], 5e6).mask(SPEC, LABELS)
+    assert (named == LABELS.index("LTE")).all()
+
+
 # --- Placement ---
 
 
@@ -278,3 +291,19 @@ def test_modulation_and_occupancy_of_a_single_element() -> None:
     symbol = 69 / grid.sample_rate
     mask = occupancy(grid, np.arange(4) * symbol, (np.arange(14) - 6.5) * 15e3)
     assert np.argwhere(mask).tolist() == [[1, 9]]
+
+
+def test_a_comb_of_reference_signals_is_one_signal_however_narrow_the_bins() -> None:
+    """CRS of one port are every sixth subcarrier (TS 36.211 clause 6.10.1.2); a block that is not sent stays a gap."""
+    used = np.zeros((2, 72), bool)
+    used[0, 3::6] = True
+    used[1, [0, 11, 23, 36]] = True
+    closed = between_teeth(used)
+    assert np.flatnonzero(closed[0]).tolist() == list(range(3, 70))
+    assert np.flatnonzero(closed[1]).tolist() == [*range(24), 36]
+    assert not between_teeth(np.zeros((1, 72), bool)).any()
+    crs_alone = lte_downlink(LTEConfig(n_prb=6, n_ports=1, load=0.0, duplex="FDD"), np.random.default_rng(0), 44)
+    mask = scene([Carrier(crs_alone, 0.0, 30)], 1.92e6).mask(SPEC, LABELS)
+    inside = mask[:, 64:192]  # 0.96 MHz of its 1.08; bins of half a subcarrier
+    assert (np.ptp(inside, axis=1) == 0).mean() > 0.95  # a step has the whole carrier or nothing, but for the PDCCH
+    assert 0.5 < (inside > 0).mean() < 1

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
-from training.signals.grid import ResourceGrid
+from training.signals.grid import ResourceGrid, between_teeth
 
 # A rectangle counts in a pixel that holds this share of it, or of which it fills this share: contact does not label.
 _LEAST_SHARE = 0.1
@@ -78,8 +78,11 @@ def join(parts: Iterable[Bursts]) -> Bursts:
 
 
 def grid_bursts(grid: ResourceGrid) -> Bursts:
-    """Allocated resource elements of a grid, as runs of subcarriers in every symbol with its cyclic prefix."""
-    used = np.pad(grid.values != 0, ((0, 0), (1, 1))).astype(np.int8)
+    """Allocated resource elements of a grid, as runs of subcarriers in every symbol with its cyclic prefix.
+
+    Combs are whole: :func:`training.signals.grid.between_teeth`.
+    """
+    used = np.pad(between_teeth(grid.values != 0), ((0, 0), (1, 1))).astype(np.int8)
     edges = np.diff(used, axis=1)
     symbol, first = np.nonzero(edges > 0)  # runs begin and end in the same order
     last = np.nonzero(edges < 0)[1]

@@ -10,6 +10,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+_RESOURCE_BLOCK = 12  # subcarriers
+
 
 @dataclass(frozen=True, eq=False)
 class ResourceGrid:
@@ -119,7 +121,7 @@ def modulate(grid: ResourceGrid) -> NDArray[np.complex64]:
 
 
 def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Pixels in which the grid has allocated energy: any resource element inside counts.
+    """Pixels in which the grid has allocated energy: any resource element inside counts, and :func:`between_teeth`.
 
     Parameters
     ----------
@@ -144,9 +146,30 @@ def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: ND
     low = np.searchsorted(centres, bin_edges[:-1] - grid.subcarrier_spacing / 4, side="left")
     high = np.searchsorted(centres, bin_edges[1:] + grid.subcarrier_spacing / 4, side="left")
     used = np.zeros(np.add(grid.values.shape, (1, 0)), bool)  # a symbol more, so that every index is one
-    np.not_equal(grid.values, 0, out=used[:-1])
+    used[:-1] = between_teeth(grid.values != 0)
     in_step = np.logical_or.reduceat(used, np.stack((first, last), axis=1).ravel(), axis=0)[::2]
     in_step[last <= first] = False
     summed = np.zeros(np.add(in_step.shape, (0, 1)), np.int32)
     np.cumsum(in_step, axis=1, out=summed[:, 1:])
     return summed[:, np.maximum(high, low)] > summed[:, low]
+
+
+def between_teeth(used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Count unused subcarriers between used ones that are less than a resource block apart as used.
+
+    Reference signals are combs of every second to every twelfth subcarrier (TS 36.211 clause 6.10, TS 38.211 clause
+    7.4.1), sent as one signal; whether bins are narrow enough to fall between their teeth depends on the sample rate.
+
+    Parameters
+    ----------
+    used : (row, subcarrier) bool
+
+    Returns
+    -------
+    (row, subcarrier) bool
+    """
+    columns = np.arange(used.shape[1], dtype=np.int16)
+    far = np.int16(_RESOURCE_BLOCK + 1)
+    below = np.maximum.accumulate(np.where(used, columns, -far), axis=1)
+    above = np.minimum.accumulate(np.where(used, columns, used.shape[1] + far)[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(above - below <= _RESOURCE_BLOCK)

@@ -161,7 +161,7 @@ def _with_channels(config: NRConfig, rng: np.random.Generator) -> NRConfig:
     """PDCCH, PDSCH and SIB1."""
     load = str(rng.choice(list(LOADS), p=[_LOAD_PRIOR[name][0] for name in LOADS]))
     coreset = _random_coreset(rng, config.n_rb)
-    sib1_period = 0 if rng.random() < (0.6 if load == "idle" else 0.2) else (20, 40, 80, 160)[int(rng.integers(4))]
+    sib1_period = 0 if rng.random() < (0.7 if load == "idle" else 0.2) else (20, 40, 80, 160)[int(rng.integers(4))]
     coreset0 = _random_coreset0(rng, config) if sib1_period else None
     longest = max(coreset.n_symbols, coreset0.n_symbols if coreset0 else 0)
     return replace(
@@ -209,7 +209,7 @@ def _with_csi_rs(config: NRConfig, rng: np.random.Generator) -> NRConfig:
     # Special slots are left out: there the DM-RS would be in the way.
     downlink = downlink_symbols(config, np.arange(2 * config.slots_per_frame)) == SYMBOLS_PER_SLOT
     found = []
-    if rng.random() < (0.5 if config.load == "idle" else 0.75):
+    if rng.random() < (0.4 if config.load == "idle" else 0.75):
         period = (10, 20, 40, 80)[_draw(rng, (0.15, 0.4, 0.3, 0.15))] * per_ms
         starts = np.flatnonzero(downlink[:-1] & downlink[1:])
         starts = starts[starts <= period - 2]

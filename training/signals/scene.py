@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfvit_rt.spectrogram import SpectrogramSpec
-from training.datasets import IGNORED
+from training.datasets import IGNORED, OTHER
 from training.signals import receiver as rx
 from training.signals.bursts import Signal
 from training.signals.bursts import occupancy as burst_occupancy
@@ -32,6 +32,7 @@ LEAST_SNR_DB = -12.0  # below it nothing can be seen, not even over 40 ms
 RULES = ("occupancy", "carrier")
 """What a pixel's label means: energy is allocated in it; or it lies in a carrier's band, in use or not."""
 
+_WHOLE_BAND = 0.95  # share of the pixels that can be seen, from which a signal has no edge that can
 _ROLL_OFF = 0.03  # of a transmit filter, as a share of the carrier: its guard band
 
 
@@ -256,7 +257,8 @@ class Scene:
         Returns
         -------
         (step, n_fft) uint8
-            Index into `labels`; `IGNORED` where the receiver's filter leaves nothing of a signal that can be seen.
+            Index into `labels`; `IGNORED` where the receiver's filter leaves nothing of a signal that can be seen, and
+            where a signal of no name is all there is: without an edge in time or frequency it could as well be noise.
         """
         n_steps = int(len(self.samples) / spec.step_length(self.sample_rate) + 1e-6)
         n_fft = spec.n_fft(self.sample_rate)
@@ -267,8 +269,11 @@ class Scene:
         for sent in sorted(self.transmitters, key=lambda one: one.snr_db):
             if sent.label not in labels:
                 continue
-            label = np.where(sent.snr_db - loss_db > LEAST_SNR_DB, labels.index(sent.label), IGNORED)
             pixels = sent.covers(step_edges, bin_edges) if rule == "carrier" else sent.occupies(step_edges, bin_edges)
+            clear = sent.snr_db - loss_db > LEAST_SNR_DB
+            if sent.label == OTHER and clear.any() and pixels[..., clear].mean() > _WHOLE_BAND:
+                clear = np.zeros_like(clear)
+            label = np.where(clear, labels.index(sent.label), IGNORED)
             np.copyto(mask, label.astype(np.uint8), where=pixels)
         return mask
 

@@ -67,7 +67,7 @@ class SceneSettings:
     snr_db: tuple[float, float] = (-5.0, 40.0)
     noise_only: float = 0.12
     beside: float = 0.35
-    short: float = 0.06
+    short: float = 0.1
     duration: float = 0.04
     max_sample_rate: float = 61.44e6
     sample_rate: float | None = None
