@@ -599,6 +599,15 @@ def test_damaged_checkpoints_are_refused(damage: str, pretrained: Path, tmp_path
         checkpoint.load(path)
 
 
+def test_a_checkpoint_of_an_unknown_network_is_refused_by_its_name(pretrained: Path, tmp_path: Path) -> None:
+    saved = checkpoint.load(pretrained / checkpoint.LAST)
+    object.__setattr__(saved.vit, "embedding", "wavelets")
+    path = tmp_path / "later.safetensors"
+    checkpoint.save(saved, path)
+    with pytest.raises(ModelError, match=r"later\.safetensors is not a checkpoint of this project \(.*'wavelets'"):
+        checkpoint.load(path)
+
+
 def test_a_log_cut_off_by_a_crash_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         curves.append(tmp_path, {"step": step, "loss": 1.0 / step})
