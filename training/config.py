@@ -18,6 +18,7 @@ from rfvit_rt.vit import VitConfig
 
 Recipe = TypeVar("Recipe")
 Geometry = Literal["random", "time", "frequency", "region"]
+Decoder = Literal["patches", "pyramid"]
 
 # Where training runs does not change what it computes (but for rounding), so a run may go on elsewhere.
 PLACE = ("optimisation.device", "optimisation.precision", "optimisation.threads")
@@ -191,6 +192,9 @@ class Masking:
         Side of a square in patches; width of a stripe is always one patch.
     normalise_targets : bool
         Rebuild patches scaled to zero mean and unit variance, rather than picture values.
+    decoder : {"patches", "pyramid"}
+        What rebuilds: the decoder's tokens, a patch each, or a :class:`rfvit_rt.vit.PyramidHead` behind them, which a
+        segmenter with that head then starts from.
     decoder_width, decoder_depth, decoder_heads : int
         Size of the decoder, which is thrown away.
     """
@@ -199,6 +203,7 @@ class Masking:
     ratio: float = 0.75
     region: int = 4
     normalise_targets: bool = False
+    decoder: Decoder = "patches"
     decoder_width: int = 96
     decoder_depth: int = 2
     decoder_heads: int = 3

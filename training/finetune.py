@@ -222,6 +222,8 @@ def open_labelled(data: Path) -> tuple[Windows, Windows]:
 def start_from(model: nn.Module, path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
     """Load a pretrained encoder, and the head too where it is one of the same kind, finetuned for the same labels.
 
+    Of a head that has been pretrained with the encoder, all but the layer that classifies is loaded.
+
     Returns
     -------
     dict
@@ -238,12 +240,19 @@ def start_from(model: nn.Module, path: Path, labels: tuple[str, ...]) -> dict[st
     wanted = model.config
     if dataclasses.replace(source.vit, **wanted.head_alone) != wanted:
         raise ModelError(f"{path} holds {source.vit}, the recipe asks for {wanted}; make [model] equal in both")
+    finetuned = source.kind == "finetune"
     same = source.labels == labels and source.vit.head_alone == wanted.head_alone
-    prefixes = ("encoder.", "head.") if same else ("encoder.",)
+    with_head = same if finetuned else wanted.head == "pyramid"
     known = model.state_dict()
-    loaded = {name: value for name, value in source.mean.items() if name in known and name.startswith(prefixes)}
+    loaded = {
+        name: value
+        for name, value in source.mean.items()
+        if name in known
+        and name.startswith(("encoder.", "head.") if with_head else "encoder.")
+        and (finetuned or not name.startswith("head.classify."))
+    }
     model.load_state_dict(known | loaded)
-    if source.kind == "finetune" and len(prefixes) == 1:
+    if finetuned and not same:
         had = f"with the head '{source.vit.head}' for {', '.join(source.labels)}"
         typer.echo(f"{path} was finetuned {had}: its encoder is used, its head is not")
     return {"kind": source.kind, "recipe": source.recipe} | source.provenance

@@ -6,10 +6,12 @@ After He et al. 2022 (MAE) and arXiv 2411.09996, which applies it to radio spect
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from rfvit_rt.vit import Block, Encoder, VitConfig, initialise, patches, pick, sincos_positions
+from rfvit_rt.vit import Block, Encoder, PyramidHead, VitConfig, initialise, patches, pick, sincos_positions
 from training.config import Masking
 
 
@@ -62,7 +64,12 @@ def shuffle_patches(
 
 
 class MaskedModel(nn.Module):
-    """The encoder that is wanted, and a light decoder that makes it learn."""
+    """The encoder that is wanted, and a light decoder that makes it learn.
+
+    The decoder is a narrow transformer on visible tokens and places that are asked for. It rebuilds patches itself, one
+    token each; or, as in SparK (Tian et al. 2023, arXiv 2301.03580), gives the hidden tokens to :class:`PyramidHead`,
+    which then is pretrained too: all but its last layer goes into a segmenter.
+    """
 
     positions: Tensor
 
@@ -80,9 +87,10 @@ class MaskedModel(nn.Module):
             Block(width, masking.decoder_heads, config.mlp_ratio) for _ in range(masking.decoder_depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.rebuild = nn.Linear(width, config.patch**2)
+        self.rebuild = nn.Linear(width, config.width if masking.decoder == "pyramid" else config.patch**2)
         for part in (self.narrow, self.blocks, self.rebuild):
             initialise(part)
+        self.head = PyramidHead(replace(config, head="pyramid", n_classes=1)) if masking.decoder == "pyramid" else None
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, pictures: Tensor, bin_widths: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
@@ -99,12 +107,17 @@ class MaskedModel(nn.Module):
         -------
         (batch, rest, patch * patch) float32
         """
-        seen = self.narrow(self.encoder(pictures, bin_widths, visible)) + self.positions[visible]
+        seen, maps = self.encoder.with_maps(pictures, bin_widths, visible)
         asked = self.mask_token + self.positions[hidden]
-        tokens = torch.cat([seen, asked], dim=1)
+        tokens = torch.cat([self.narrow(seen) + self.positions[visible], asked], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.rebuild(self.norm(tokens[:, visible.shape[1] :]))
+        rebuilt = self.rebuild(self.norm(tokens[:, visible.shape[1] :]))
+        if self.head is None:
+            return rebuilt
+        in_place = torch.cat([visible, hidden], dim=1).argsort(dim=1)
+        everywhere = pick(torch.cat([seen, rebuilt.to(seen.dtype)], dim=1), in_place)
+        return pick(patches(self.head(everywhere, pictures, maps)[:, 0], self.patch), hidden)
 
     def loss(self, pictures: Tensor, bin_widths: Tensor, missing: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Mean squared error over hidden pixels; those of steps that a short window lacks do not count.

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from rfvit_rt.vit import VitConfig
+from rfvit_rt.vit import VitConfig, patches, pick
 from training.config import Geometry, Masking, RecipeError
 from training.msm import MaskedModel, shuffle_patches
 
@@ -62,11 +64,41 @@ def test_impossible_masking_is_refused() -> None:
         Masking(decoder_width=50)
 
 
-@pytest.fixture
-def model() -> MaskedModel:
+@pytest.fixture(params=["patches", "pyramid"])
+def model(request: pytest.FixtureRequest) -> MaskedModel:
     torch.manual_seed(4)
-    masking = Masking(decoder_width=24, decoder_depth=1)
-    return MaskedModel(VitConfig(64, 64, 3, width=24, depth=1, heads=3), masking)
+    masking = Masking(decoder=request.param, decoder_width=24, decoder_depth=1)
+    stem: dict[str, Any] = {"embedding": "convolutions", "stem_features": 4} if request.param == "pyramid" else {}
+    return MaskedModel(VitConfig(64, 64, 3, width=24, depth=1, heads=3, **stem), masking)
+
+
+def test_what_is_hidden_cannot_be_seen(model: MaskedModel) -> None:
+    pictures, bin_widths = torch.randn(2, 64, 64), torch.zeros(2)
+    visible, hidden = shuffle_patches(2, (4, 4), Masking("random"), torch.Generator().manual_seed(1))
+    cut = patches(pictures, 16)
+    noise = torch.randn(2, hidden.shape[1], 256)
+    changed = cut.scatter(1, hidden[:, :, None].expand_as(noise), noise)
+    there = changed.reshape(2, 4, 4, 16, 16).transpose(2, 3).reshape(2, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(pictures, bin_widths, visible, hidden), model(there, bin_widths, visible, hidden))
+        assert not torch.equal(
+            model(pictures, bin_widths, visible, hidden), model(pictures + 1, bin_widths, visible, hidden)
+        )
+
+
+def test_the_pyramid_gets_every_token_at_its_own_place() -> None:
+    torch.manual_seed(4)
+    config = VitConfig(64, 64, 3, width=24, depth=1, heads=3, embedding="convolutions", stem_features=4)
+    model = MaskedModel(config, Masking(decoder="pyramid", decoder_width=24))
+    assert model.head is not None
+    given: list[torch.Tensor] = []
+    model.head.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    pictures, bin_widths = torch.randn(2, 64, 64), torch.zeros(2)
+    visible, hidden = shuffle_patches(2, (4, 4), Masking("random"), torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        model(pictures, bin_widths, visible, hidden)
+        seen = model.encoder(pictures, bin_widths, visible)
+    torch.testing.assert_close(pick(given[0], visible), seen)
 
 
 def test_the_loss_is_the_mean_square_over_hidden_pixels(model: MaskedModel) -> None:

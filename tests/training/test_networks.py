@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import torch
 from rfvit_rt.contract import read_model
 from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import ModelError
+from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import Segmenter, VitConfig
 from training import checkpoint, evaluate, export, finetune, pretrain
 from training.batches import Part, some_scenes, training_batches
-from training.config import Augmentation, FinetuneRecipe, ModelSize, RecipeError, UNetSize, from_dict
+from training.config import Augmentation, FinetuneRecipe, Masking, ModelSize, RecipeError, UNetSize, from_dict
 from training.datasets import LABELS, Windows, open_windows
+from training.msm import MaskedModel
 from training.networks import make_network
 from training.unet import UNet
 
@@ -38,7 +41,8 @@ def test_every_head_goes_the_way_to_a_model_file(
     init = pretrained / checkpoint.LAST  # whose own head, were there one, is another
     stem = 'heads = 3\nembedding = "convolutions"\nstem_features = 4' if head == "pyramid" else "heads = 3"
     if head == "pyramid":
-        (tmp_path / "pretrain.toml").write_text(recipes["pretrain"].read_text().replace("heads = 3", stem))
+        text = recipes["pretrain"].read_text().replace("heads = 3", stem)
+        (tmp_path / "pretrain.toml").write_text(text + 'decoder = "pyramid"\n')
         pretrain.main(config=tmp_path / "pretrain.toml", data=scenes, out=tmp_path / "pretrained", steps=20)
         init = tmp_path / "pretrained" / checkpoint.LAST
     text = recipes["finetune"].read_text().replace("heads = 3", f'{stem}\nhead = "{head}"')
@@ -64,6 +68,24 @@ def test_a_head_of_another_kind_is_left_out(finetuned: Path) -> None:
     finetune.start_from(model, finetuned / checkpoint.BEST, LABELS)
     assert torch.equal(model.head.classify.weight, before)
     assert torch.equal(model.encoder.embed.weight, best.mean["encoder.embed.weight"])
+
+
+@pytest.mark.parametrize("head", ["pyramid", "linear"])
+def test_a_head_that_was_pretrained_is_taken_over_but_for_its_last_layer(head: str, tmp_path: Path) -> None:
+    vit = VitConfig(64, 64, 3, width=24, depth=1, heads=3, embedding="convolutions", stem_features=4)
+    masked = MaskedModel(vit, Masking(decoder="pyramid", decoder_width=24))
+    rest: dict[str, Any] = {"recipe": {}, "weights": {}, "optimiser": {}, "step": 1, "elapsed": 1.0, "best": 0.0}
+    made = checkpoint.Checkpoint("pretrain", vit, SpectrogramSpec(), mean=masked.state_dict(), provenance={}, **rest)
+    checkpoint.save(made, tmp_path / "a.safetensors")
+    model = Segmenter(dataclasses.replace(vit, head=head))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetune.start_from(model, tmp_path / "a.safetensors", LABELS)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("encoder.") for name in changed)
+    heads = {name.split(".")[1] for name in changed if name.startswith("head.")}
+    assert heads == ({"narrow", "join"} if head == "pyramid" else set())
+    for name in changed:
+        assert torch.equal(model.state_dict()[name], made.mean[name])
 
 
 def test_a_network_four_times_as_large_has_four_times_the_weights() -> None:
