@@ -198,7 +198,7 @@ def segment_radio(
                 tags=True,
                 sample_rate=radio.sample_rate,
                 frequency=radio.frequency,
-                retuned=plan is not None and len(set(plan.frequencies)) > 1,
+                may_retune=plan is not None and len(set(plan.frequencies)) > 1,
                 sample_count=sample_count_of(duration, radio.sample_rate),
                 receive_hwm=_RECEIVE_HWM,
                 idle_timeout=idle_timeout or None,

@@ -181,48 +181,70 @@ def test_a_network_radio_live(air: dict[int, bytes], tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gnuradio_python")
 def test_a_survey_with_a_network_radio(air: dict[int, bytes], tmp_path: Path) -> None:
     """Retunes reach the server; one file holds the sweep in absolute Hz, cut at the very sample of each retune."""
-    output = tmp_path / "sweep.sigmf-meta"
     plan = HopPlan((float(LTE_CENTRE), float(NR_CENTRE)), dwell=0.15, settle=0.1, sweeps=2)
-    with RtlTcpServer(air, rate=4e6) as server:
-        text = run_live(server.url, output, plan)
-    # The first is set before the flowgraph starts, and again by the plan.
-    assert server.values("frequency") == [LTE_CENTRE, LTE_CENTRE, NR_CENTRE, LTE_CENTRE, NR_CENTRE]
-    check_sweep(read(output), text, dwell=1_500_000, centres=[LTE_CENTRE, NR_CENTRE] * 2)
+
+    def sweep(output: Path) -> str:
+        with RtlTcpServer(air, rate=4e6) as server:
+            text = run_live(server.url, output, plan)
+        # The first is set before the flowgraph starts, and again by the plan.
+        assert server.values("frequency") == [LTE_CENTRE, LTE_CENTRE, NR_CENTRE, LTE_CENTRE, NR_CENTRE]
+        return text
+
+    check_sweep(sweep, tmp_path, dwell=1_500_000, centres=[LTE_CENTRE, NR_CENTRE] * 2)
 
 
 @pytest.mark.usefixtures("gnuradio_python")
 def test_a_simulated_survey_says_so_and_is_exact(tmp_path: Path) -> None:
-    output = tmp_path / "sweep.sigmf-meta"
     plan = HopPlan((float(LTE_CENTRE), float(NR_CENTRE)), dwell=0.2, settle=0.01, sweeps=1)
-    text = run_live("simulated", output, plan)
-    assert text.startswith("SIMULATED:")
-    assert text.count("SIMULATED:") == 2
-    document = read(output)
-    check_sweep(document, text, dwell=2_000_000, centres=[LTE_CENTRE, NR_CENTRE])
-    assert document["global"]["core:description"].startswith("Simulated:")
-    assert document["global"]["core:hw"] == "simulated"
+
+    def sweep(output: Path) -> str:
+        text = run_live("simulated", output, plan)
+        assert text.startswith("SIMULATED:")
+        assert text.count("SIMULATED:") == 2
+        document = read(output)
+        assert document["global"]["core:description"].startswith("Simulated:")
+        assert document["global"]["core:hw"] == "simulated"
+        return text
+
+    check_sweep(sweep, tmp_path, dwell=2_000_000, centres=[LTE_CENTRE, NR_CENTRE])
 
 
-def check_sweep(document: dict[str, Any], text: str, dwell: int, centres: list[int]) -> None:
-    captures = [(capture["core:sample_start"], capture.get("core:frequency")) for capture in document["captures"]]
+def check_sweep(sweep: Callable[[Path], str], folder: Path, dwell: int, centres: list[int]) -> None:
+    """Check places whatever happens, and all that is found where nothing is lost, as on a busy machine it may be."""
+    for attempt in range(3):
+        output = folder / f"sweep-{attempt}.sigmf-meta"
+        text = sweep(output)
+        check_places(read(output), dwell, centres)
+        if "Lost samples: 0 " in text:
+            check_carriers(read(output), dwell, centres)
+            return
+    pytest.skip("this machine is too busy: samples were lost in three sweeps of three")
+
+
+def tuned(document: dict[str, Any]) -> dict[int, float | None]:
+    """Sample from which the radio is at a frequency."""
+    return {capture["core:sample_start"]: capture.get("core:frequency") for capture in document["captures"]}
+
+
+def check_places(document: dict[str, Any], dwell: int, centres: list[int]) -> None:
+    captures = tuned(document)
     # Samples from before this end of the connection was made are not seen; from then on, positions are exact.
-    assert 0 <= captures[0][0] < dwell
-    assert captures[0][1] == centres[0]
-    complete = "Lost samples: 0 " in text
-    if complete:
-        assert captures[1:] == [(dwell * hop, centre) for hop, centre in enumerate(centres)][1:]
-    # On a busy machine some are lost, and with them perhaps a retune: a frequency is unknown then, never wrong.
-    assert all(frequency in (None, centres[start // dwell]) for start, frequency in captures)
-    known = dict(captures)
+    assert 0 <= min(captures) < dwell
+    # With samples, a retune may be lost: a frequency is unknown then, never wrong.
+    assert all(frequency in (None, centres[start // dwell]) for start, frequency in captures.items())
     for found in document["annotations"]:
         start, end = found["core:sample_start"], found["core:sample_start"] + found["core:sample_count"]
         hop = start // dwell
         assert end <= (hop + 1) * dwell  # no box, and so no window, reaches over a retune
-        if known[max(begin for begin in known if begin <= start)] is None:
-            continue
-        assert abs(found["core:freq_lower_edge"] - centres[hop]) <= RATE / 2 * 1.01
-        assert abs(found["core:freq_upper_edge"] - centres[hop]) <= RATE / 2 * 1.01
-    for hop, centre in enumerate(centres if complete else ()):
+        centre = captures[max(begin for begin in captures if begin <= start)] or 0
+        assert abs(found["core:freq_lower_edge"] - centre) <= RATE / 2 * 1.01
+        assert abs(found["core:freq_upper_edge"] - centre) <= RATE / 2 * 1.01
+
+
+def check_carriers(document: dict[str, Any], dwell: int, centres: list[int]) -> None:
+    exact = {dwell * hop: centre for hop, centre in enumerate(centres) if hop}
+    assert list(tuned(document).items())[1:] == list(exact.items())
+    for hop, centre in enumerate(centres):
         inside = [found for found in document["annotations"] if found["core:sample_start"] // dwell == hop]
         box = strongest(inside, "LTE" if centre == LTE_CENTRE else "NR")
         edges = (2132.75e6, 2137.25e6) if centre == LTE_CENTRE else (2138.32e6, 2147.68e6)

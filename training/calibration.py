@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rfvit_rt.vit import Segmenter
 from training.accelerator import Accelerator
 from training.batches import Batch, evaluation_batches
-from training.datasets import IGNORED, Windows
+from training.datasets import UNNAMED, Windows
 from training.optimisation import Workers
 from training.unet import UNet
 
@@ -177,7 +177,7 @@ def _drawn_pixels(
         moved = batch.to(workers.device)
         logits = model(moved.pictures, moved.bin_widths).float().cpu()
         flat, masks = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), batch.masks.reshape(-1).long()
-        known = torch.from_numpy(np.flatnonzero(masks.numpy() != IGNORED))
+        known = torch.from_numpy(np.flatnonzero(masks.numpy() < UNNAMED))
         order = np.random.default_rng(places.start).permutation(len(known))[: _PIXELS * len(batch.pictures)]
         return flat[known[order]], masks[known[order]]
 

@@ -37,7 +37,7 @@ class ModelSize:
     depth: int = 8
     heads: int = 3
     mlp_ratio: int = 4
-    head: Literal["decoder", "pyramid", "linear", "blocks"] = "decoder"  # of segmentation; pretraining has none
+    head: Literal["decoder", "pyramid", "linear", "blocks"] = "decoder"  # of segmentation
     embedding: Literal["linear", "convolutions"] = "linear"
     longest_wavelength: int = 10_000  # of the positions
     head_features: int = 12  # of the decoder
@@ -196,7 +196,7 @@ class Masking:
         What rebuilds: the decoder's tokens, a patch each, or a :class:`rfvit_rt.vit.PyramidHead` behind them, which a
         segmenter with that head then starts from.
     decoder_width, decoder_depth, decoder_heads : int
-        Size of the decoder, which is thrown away.
+        Size of the decoder's transformer, which is thrown away.
     """
 
     geometry: Geometry = "region"
@@ -394,6 +394,11 @@ class PretrainRecipe:
     def __post_init__(self) -> None:
         if not 0 < self.recordings_share < 1:
             raise RecipeError(f"recordings_share lies between 0 and 1, got {self.recordings_share}")
+        if self.masking.decoder == "pyramid" and self.model.embedding != "convolutions":
+            raise RecipeError(
+                f"[masking] decoder 'pyramid' takes what convolutions saw; [model] embedding is '{self.model.embedding}': "
+                "make it 'convolutions', or the decoder 'patches'"
+            )
 
     def for_run(self, steps: int | None, max_minutes: float | None) -> PretrainRecipe:
         """With limits from the command line in place of its own, where they are given."""

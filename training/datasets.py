@@ -26,6 +26,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 LABELS = ("background", "LTE", "NR")  # where a folder does not say what its labels are
 CELLULAR = ("LTE", "NR")
 OTHER = "other"  # label of signals that have no class of their own
+UNNAMED = 254  # mask value of pixels that are background or OTHER, and nothing in the picture says which
 IGNORED = 255  # mask value of pixels that teach nothing: steps that a short window does not have, unknown signals
 RECORD = "scenes.json"
 _ARRAYS = ("pictures", "masks", "bin_widths", "snr_db", "scenes")
@@ -40,7 +41,7 @@ class Windows:
     pictures : (window, n_steps, n_bins) float16
         As :func:`rfvit_rt.spectrogram.tiles` gives them; 0 in steps that a short window does not have.
     masks : (window, n_steps, n_bins) uint8
-        Index into `labels`, or `IGNORED`.
+        Index into `labels`; `UNNAMED` or `IGNORED`, which count as neither right nor wrong.
     bin_widths : (window,) float32
         As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
     snr_db : (window,) float32
@@ -119,7 +120,7 @@ class WindowWriter:
         for (file, kind, _), value in zip(self._arrays, (picture, mask, bin_width, snr_db, scene), strict=True):
             file.write(np.asarray(value).astype(kind).tobytes())
         self.count += 1
-        self.pixels += np.bincount(mask[mask != IGNORED], minlength=len(self.labels))
+        self.pixels += np.bincount(mask[mask < UNNAMED], minlength=len(self.labels))
 
     def finish(self, **record: Any) -> None:
         """Complete the split; `record` says what it was made of."""
@@ -183,7 +184,7 @@ def read_labels(folder: Path) -> tuple[str, ...]:
     """
     labels = read_record(folder).get("labels", LABELS)
     names = isinstance(labels, list | tuple) and all(isinstance(label, str) and label for label in labels)
-    if not names or not labels or len(set(labels)) < len(labels) or len(labels) > IGNORED:
+    if not names or not labels or len(set(labels)) < len(labels) or len(labels) > UNNAMED:
         raise RecordingError(
             f"{folder / RECORD}: labels are different names, the background's first; got {labels!r:.80}"
         )

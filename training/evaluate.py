@@ -29,7 +29,7 @@ from training import checkpoint, curves
 from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec
 from training.calibration import Reliability
 from training.command import progress_bar, run
-from training.datasets import IGNORED, OTHER, Windows, open_windows
+from training.datasets import OTHER, UNNAMED, Windows, open_windows
 from training.export import load_rounded
 from training.metrics import confusion, figures
 from training.networks import network_of
@@ -152,12 +152,14 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
     dict
         ``overall``; ``by_snr_db`` for those of `SNR_DB` that occur, and ``from_10_db`` for all from there up;
         ``noise_only``: windows of background alone, and the share of their pixels that are labelled as a signal;
-        ``other_only``: windows with pixels of the label ``other`` and no other signal, and the share of their pixels
-        that get the name of a class; ``calibration``, of all pixels and of those labelled as a signal, where `predict`
-        gives confidences.
+        ``other_only``: windows with pixels that are ``other`` or may be, and no other signal, and the share of their
+        pixels that get the name of a class; ``calibration``, of all pixels and of those labelled as a signal, where
+        `predict` gives confidences.
     """
     chosen, count = evaluation_indices(len(windows), limit), len(windows.labels)
+    named = np.array([label not in (windows.labels[0], OTHER) for label in windows.labels])
     matrices = np.zeros((len(chosen), count, count), np.int64)
+    unnamed = np.zeros((len(chosen), count), np.int64)  # predicted where masks are `UNNAMED`
     every, signals = Reliability(), Reliability()
     with progress_bar() as bar:
         task = bar.add_task("measure", total=len(chosen))
@@ -165,18 +167,20 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
             predicted, true = predict(batch), batch.masks.numpy()
             for place, labels, result in zip(range(places.start, places.stop), true, predicted.labels, strict=True):
                 matrices[place] = confusion(labels, result, count)
+                unnamed[place] = np.bincount(result[labels == UNNAMED], minlength=count)
             if predicted.confidence is not None:
-                right, known = predicted.labels == true, true != IGNORED
+                right, known = predicted.labels == true, true < UNNAMED
                 every.add(predicted.confidence[known], right[known])
                 known &= predicted.labels > 0
                 signals.add(predicted.confidence[known], right[known])
             bar.advance(task, places.stop - places.start)
     snr_db = windows.snr_db[chosen]
     strong = snr_db >= 10 - SNR_TOLERANCE
-    named = np.array([label not in (windows.labels[0], OTHER) for label in windows.labels])
     occur = matrices.sum(axis=2) > 0  # (window, true class)
-    noise = matrices[occur[:, 0] & ~occur[:, 1:].any(axis=1)]
-    other = matrices[(occur[:, ~named][:, 1:]).any(axis=1) & ~occur[:, named].any(axis=1)]
+    perhaps_other = unnamed.any(axis=1)
+    noise = matrices[occur[:, 0] & ~occur[:, 1:].any(axis=1) & ~perhaps_other]
+    others = (occur[:, ~named][:, 1:].any(axis=1) | perhaps_other) & ~occur[:, named].any(axis=1)
+    other = matrices[others].sum(axis=1) + unnamed[others]  # (window, predicted class)
     measured = {
         "overall": figures(matrices.sum(axis=0), windows.labels),
         "by_snr_db": {
@@ -186,7 +190,7 @@ def measure(windows: Windows, predict: Predict, batch_size: int, limit: int | No
         },
         "from_10_db": {"windows": int(strong.sum()), **figures(matrices[strong].sum(axis=0), windows.labels)},
         "noise_only": {"windows": len(noise), "signal_share": _share(noise[:, :, 1:], noise)},
-        "other_only": {"windows": len(other), "named_share": _share(other[:, :, named], other)},
+        "other_only": {"windows": len(other), "named_share": _share(other[:, named], other)},
     }
     if every.pixels.any():
         measured["calibration"] = {"all_pixels": every.summary(), "signal_pixels": signals.summary()}

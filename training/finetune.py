@@ -23,7 +23,7 @@ from training.batches import Batch, Part, evaluation_batches, read_spec, some_sc
 from training.calibration import Calibration, fit_calibration, fold
 from training.command import progress_bar, run
 from training.config import FinetuneRecipe, RecipeError, read_recipe
-from training.datasets import Windows, open_windows
+from training.datasets import OTHER, Windows, open_windows
 from training.losses import class_weights, segmentation_loss
 from training.metrics import confusion, figures
 from training.networks import make_network, network_of
@@ -86,6 +86,7 @@ def finetune(
     if recipe.label_share < 1:
         part = Part(train, places=some_scenes(train, recipe.label_share, recipe.seed))
     weights = class_weights(part, recipe.loss.class_weights)
+    other = train.labels.index(OTHER) if OTHER in train.labels else None
     model = make_network(vit, recipe.unet)
     provenance: dict[str, Any] = {
         "train_windows": len(part),
@@ -132,7 +133,7 @@ def finetune(
         )
 
     def loss(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
-        return segmentation_loss(model(pictures, bin_widths).float(), masks, weights, recipe.loss)
+        return segmentation_loss(model(pictures, bin_widths).float(), masks, weights, recipe.loss, other)
 
     step, losses = first_step, []
     progress = processes.agree(budget.progress(step))

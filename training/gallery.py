@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from rfvit_rt.spectrogram import SpectrogramSpec
-from training.datasets import IGNORED
+from training.datasets import UNNAMED
 
 _COLUMNS = 4
 
@@ -71,7 +71,7 @@ def _colour(label: int) -> tuple[float, float, float, float]:
 def _coloured(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
     image = np.zeros((*mask.shape, 4), np.float32)
     for label in np.unique(mask).tolist():
-        if label == IGNORED:
+        if label >= UNNAMED:
             image[mask == label] = (1, 1, 1, 0.5)
         elif label > 0:
             image[mask == label] = _colour(label)

@@ -11,10 +11,12 @@ from torch import Tensor
 from rfvit_rt.errors import ModelError
 from training.batches import Part, evaluation_indices
 from training.config import Loss
-from training.datasets import IGNORED
+from training.datasets import IGNORED, UNNAMED
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor, options: Loss) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, masks: Tensor, weights: Tensor, options: Loss, other: int | None = None
+) -> Tensor:
     """Cross-entropy or focal loss, and Dice loss beside it, as the recipe says.
 
     Parameters
@@ -23,22 +25,31 @@ def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor, options: L
     masks : (batch, n_steps, n_bins) uint8
     weights : (class,) float32
     options : Loss
+    other : int, optional
+        Index of the class that `UNNAMED` pixels may be of beside the background.
     """
     masks = masks.long()  # where the loss is computed: eight times smaller on the way there
-    loss = focal_loss(logits, masks, weights, options.focal)
+    loss = focal_loss(logits, masks, weights, options.focal, other)
     return loss + options.dice * dice_loss(logits, masks) if options.dice else loss
 
 
-def focal_loss(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """Weighted mean of ``-(1 - p)^gamma log p`` over pixels (Lin et al. 2017, eq. 5); cross-entropy at a gamma of 0.
+def focal_loss(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float, other: int | None = None) -> Tensor:
+    """Weighted mean of ``-(1 - p)^gamma log p`` over pixels (Lin et al. 2017, eq. 5); without a gamma, cross-entropy.
 
+    Of an `UNNAMED` pixel p is the probability of background or `other`, so that it teaches that no class has it.
     A window counts by the square root of its share of known pixels: short recordings, of which a row or two is known,
     would teach nothing beside whole ones otherwise.
     """
-    negative_log = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")
-    counted = masks != IGNORED
+    counted, unnamed = masks != IGNORED, masks == UNNAMED
+    labels = masks.where(masks < UNNAMED, 0)
+    logs = logits.log_softmax(dim=1)
+    negative_log = F.nll_loss(logs, labels, reduction="none")
+    if other is not None:
+        negative_log = torch.where(unnamed, -torch.logaddexp(logs[:, 0], logs[:, other]), negative_log)
+    else:
+        counted = counted & ~unnamed
     known = counted.float().mean(dim=(1, 2), keepdim=True)
-    weight = weights[masks.where(counted, 0)] * counted * known.clamp(min=1 / masks.shape[1]).rsqrt()
+    weight = weights[labels] * counted * known.clamp(min=1 / masks.shape[1]).rsqrt()
     if gamma:
         missed = (1 - torch.exp(-negative_log)).clamp(min=1e-6)  # below a gamma of 1 the power's slope at 0 is infinite
         negative_log = missed**gamma * negative_log
@@ -53,7 +64,7 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     logits : (batch, class, n_steps, n_bins) float32
     masks : (batch, n_steps, n_bins) int64
     """
-    counted = (masks != IGNORED)[:, None]
+    counted = (masks < UNNAMED)[:, None]
     probabilities = logits.softmax(dim=1) * counted
     classes = torch.arange(logits.shape[1], device=masks.device)[None, :, None, None]
     true = (masks[:, None] == classes).float()

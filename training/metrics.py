@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import IGNORED
+from training.datasets import UNNAMED
 
 
 def confusion(true: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
@@ -18,13 +18,13 @@ def confusion(true: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> ND
     Parameters
     ----------
     true, predicted : integer arrays of one shape
-        Labels; where `true` is `IGNORED` a pixel does not count.
+        Labels; where `true` is `IGNORED` or `UNNAMED` a pixel does not count.
 
     Returns
     -------
     (true class, predicted class) int64
     """
-    counted = true != IGNORED
+    counted = true < UNNAMED
     pairs = true[counted].astype(np.int64) * n_classes + predicted[counted].astype(np.int64)
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 

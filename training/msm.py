@@ -67,8 +67,8 @@ class MaskedModel(nn.Module):
     """The encoder that is wanted, and a light decoder that makes it learn.
 
     The decoder is a narrow transformer on visible tokens and places that are asked for. It rebuilds patches itself, one
-    token each; or, as in SparK (Tian et al. 2023, arXiv 2301.03580), gives the hidden tokens to :class:`PyramidHead`,
-    which then is pretrained too: all but its last layer goes into a segmenter.
+    token each; or, as in SparK (Tian et al. 2023, arXiv 2301.03580), fills the gaps between the encoder's tokens for
+    :class:`PyramidHead`, which then is pretrained too: all but its last layer goes into a segmenter.
     """
 
     positions: Tensor

@@ -79,7 +79,7 @@ class Timeline:
         Samples, lost ones included, after which the stream is complete.
     statistics : StreamStatistics
         Counted up here.
-    retuned : bool
+    may_retune : bool
         Whether any loss may hide a retune; else only those in a segment that has been retuned before.
     """
 
@@ -89,9 +89,9 @@ class Timeline:
         frequency: float | None,
         sample_count: int | None,
         statistics: StreamStatistics,
-        retuned: bool = False,
+        may_retune: bool = False,
     ) -> None:
-        self._first = _Segment(_Tuning(sample_rate, frequency), retuned=retuned)
+        self._first = _Segment(_Tuning(sample_rate, frequency), may_retune=may_retune)
         self._segment = replace(self._first)
         self._sample_count = sample_count
         self._statistics = statistics
@@ -187,7 +187,7 @@ class _Segment:
     radio_lost: int = 0  # not reported with a block yet
     clock: _RadioClock | None = None
     frequency_tagged: bool = False
-    retuned: bool = False  # or may be
+    may_retune: bool = False  # known, or seen before
 
     def follow(self, offset: int, values: Mapping[str, Any]) -> tuple[_Tuning, int]:
         """Return what holds from ``offset`` on, and how many samples the radio lost just before it."""
@@ -206,14 +206,14 @@ class _Segment:
         if "rx_freq" in values:
             told = values["rx_freq"]  # nil takes back what was said: the centre frequency is unknown from here on
             frequency = None if told is None else _number("rx_freq", told, above=-MAX_HERTZ)
-            self.retuned |= self.frequency_tagged and frequency != tuning.frequency
+            self.may_retune |= self.frequency_tagged and frequency != tuning.frequency
             self.frequency_tagged = True
             tuning = tuning._replace(frequency=frequency)
         return tuning, lost
 
     def forget_frequency(self) -> None:
         """After a gap that may have swallowed a retune, where there have been retunes, the frequency is unknown."""
-        if self.retuned:
+        if self.may_retune:
             self.tuning = self.tuning._replace(frequency=None)
 
 

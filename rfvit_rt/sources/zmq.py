@@ -64,7 +64,7 @@ class ZmqConfig:
         Samples per second in Hz, until an ``rx_rate`` tag says otherwise.
     frequency : float or None
         Centre frequency in Hz, until an ``rx_freq`` tag says otherwise; None where unknown.
-    retuned : bool
+    may_retune : bool
         Whether the radio is known to be retuned while it streams: after any loss, the frequency is unknown until the
         next ``rx_freq``. Else only after loss in a segment that has been retuned before.
     item_type : str
@@ -102,7 +102,7 @@ class ZmqConfig:
     key: str | None = None
     sample_rate: float | None = None
     frequency: float | None = None
-    retuned: bool = False
+    may_retune: bool = False
     item_type: str = "cf32_le"
     vlen: int = 1
     bind: bool = False
@@ -239,7 +239,7 @@ class ZmqSource:
         self._statistics = StreamStatistics()
         self._ring = BlockRing(config.ring_samples, config.drops_oldest)
         self._timeline = Timeline(
-            config.sample_rate, config.frequency, config.sample_count, self._statistics, config.retuned
+            config.sample_rate, config.frequency, config.sample_count, self._statistics, config.may_retune
         )
         self._link = _RequestLink(config, self._statistics) if config.kind == "req" else _Link(config)
         self._thread = threading.Thread(target=self._receive, name=f"receive {config.endpoint}", daemon=True)

@@ -20,10 +20,10 @@ def place(
     rate: float | None = RATE,
     frequency: float | None = None,
     count: int | None = None,
-    retuned: bool = False,
+    may_retune: bool = False,
 ) -> tuple[list[IQBlock], StreamStatistics]:
     statistics = StreamStatistics()
-    timeline = Timeline(rate, frequency, count, statistics, retuned)
+    timeline = Timeline(rate, frequency, count, statistics, may_retune)
     blocks = [block for one in messages for block in timeline.blocks(one, received=1.5)]
     return blocks, statistics
 
@@ -99,9 +99,9 @@ def test_frequency_is_unknown_after_a_gap_that_may_hide_a_retune() -> None:
 
 def test_where_retunes_are_known_to_come_the_first_one_may_be_lost_too() -> None:
     first = message(0, 20, Tag(0, "rx_freq", 1e9))
-    blocks, _ = place(first, message(30, 10, Tag(35, "rx_freq", 2e9)), frequency=1e9, retuned=True)
+    blocks, _ = place(first, message(30, 10, Tag(35, "rx_freq", 2e9)), frequency=1e9, may_retune=True)
     assert segments(blocks) == [(0, 20, RATE, 1e9, 0), (30, 35, RATE, None, 0), (35, 40, RATE, 2e9, 0)]
-    again, _ = place(message(50, 10), first, message(30, 10), frequency=1e9, retuned=True)  # after a restart too
+    again, _ = place(message(50, 10), first, message(30, 10), frequency=1e9, may_retune=True)  # after a restart too
     assert [block.frequency for block in again] == [1e9, 1e9, None]
 
 

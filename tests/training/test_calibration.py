@@ -19,7 +19,7 @@ from rfvit_rt.vit import HEADS, VitConfig
 from training import checkpoint, evaluate, export, finetune
 from training.calibration import BINS, Calibration, Reliability, fit_calibration, fold
 from training.config import FinetuneRecipe, UNetSize
-from training.datasets import IGNORED, Windows, open_windows
+from training.datasets import IGNORED, UNNAMED, Windows, open_windows
 from training.evaluate import Predicted, measure
 from training.networks import make_network
 from training.optimisation import Workers
@@ -166,23 +166,24 @@ def labelled(masks: list[NDArray[np.uint8]], labels: tuple[str, ...]) -> Windows
 
 def test_noise_and_other_signals_are_reported_apart() -> None:
     labels = ("background", "LTE", "other")
-    noise, other, both, unknown = (np.zeros((64, 64), np.uint8) for _ in range(4))
+    noise, other, both, unknown, perhaps = (np.zeros((64, 64), np.uint8) for _ in range(5))
     other[:8] = 2
     both[:8], both[8:16] = 1, 2
-    unknown[:] = IGNORED
-    windows = labelled([noise, noise, other, both, unknown], labels)
+    unknown[:], perhaps[:] = IGNORED, UNNAMED
+    windows = labelled([noise, noise, other, both, unknown, perhaps], labels)
 
     def predict(_: object) -> Predicted:
-        guess = np.zeros((5, 64, 64), np.int64)
+        guess = np.zeros((6, 64, 64), np.int64)
         guess[0, :16] = 2  # a quarter of the first window of noise is called other
         guess[2, :4] = 1  # half of the other signal is called LTE,
         guess[2, 4:8] = 2
         guess[2, 32:48] = 2  # and some of the noise beside it other, which is no name
-        return Predicted(guess, np.full((5, 64, 64), 0.8, np.float32))
+        guess[5, :16], guess[5, 16:] = 1, 2  # a quarter of what is noise or other is called LTE
+        return Predicted(guess, np.full((6, 64, 64), 0.8, np.float32))
 
-    report = measure(windows, predict, 5)
+    report = measure(windows, predict, 6)
     assert report["noise_only"] == {"windows": 2, "signal_share": 0.125}
-    assert report["other_only"] == {"windows": 1, "named_share": 0.0625}
+    assert report["other_only"] == {"windows": 2, "named_share": (0.0625 + 0.25) / 2}
     assert report["calibration"]["all_pixels"]["reliability"][0]["pixels"] == 4 * 64 * 64
     assert report["calibration"]["signal_pixels"]["reliability"][0]["pixels"] == (16 + 8 + 16) * 64
     assert json.dumps(report, allow_nan=False)

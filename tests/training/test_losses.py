@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from training.config import Loss, RecipeError
-from training.datasets import IGNORED
+from training.datasets import IGNORED, UNNAMED
 from training.losses import dice_loss, focal_loss, segmentation_loss
 
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5])
@@ -46,6 +46,22 @@ def test_a_window_counts_by_the_root_of_its_share_of_known_pixels() -> None:
     short, whole = (focal_loss(logits[n : n + 1], masks[n : n + 1], torch.ones(3), 0.0) for n in (0, 1))
     both = focal_loss(logits, masks, torch.ones(3), 0.0)
     torch.testing.assert_close(both, (0.5 * short + whole) / 1.5)  # a quarter of the first is known
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_a_pixel_that_is_noise_or_has_no_name_teaches_that_no_class_has_it(gamma: float) -> None:
+    logits, masks = drawn()
+    masks[:] = UNNAMED
+    p = logits.softmax(dim=1)
+    either = p[:, 0] + p[:, 2]
+    expected = -((1 - either) ** gamma) * either.log()
+    torch.testing.assert_close(focal_loss(logits, masks, WEIGHTS, gamma, other=2), expected.mean())
+    assert focal_loss(logits, masks, WEIGHTS, gamma) == 0  # there is no such class
+    leaf = logits.clone().requires_grad_()
+    segmentation_loss(leaf, masks, WEIGHTS, Loss(focal=gamma), other=2).backward()
+    assert leaf.grad is not None
+    assert (leaf.grad[:, 1] > 0).all()
+    assert (leaf.grad[:, [0, 2]] < 0).all()
 
 
 def test_focal_leaves_easy_pixels_alone() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfvit_rt.vit import VitConfig, patches, pick
-from training.config import Geometry, Masking, RecipeError
+from training.config import Geometry, Masking, PretrainRecipe, RecipeError
 from training.msm import MaskedModel, shuffle_patches
 
 GRID = (16, 16)
@@ -62,6 +62,8 @@ def test_impossible_masking_is_refused() -> None:
         Masking(ratio=1.0)
     with pytest.raises(RecipeError, match="decoder_width"):
         Masking(decoder_width=50)
+    with pytest.raises(RecipeError, match=r"\[masking\] decoder 'pyramid' .* embedding is 'linear'"):
+        PretrainRecipe(masking=Masking(decoder="pyramid"))
 
 
 @pytest.fixture(params=["patches", "pyramid"])
@@ -92,13 +94,19 @@ def test_the_pyramid_gets_every_token_at_its_own_place() -> None:
     model = MaskedModel(config, Masking(decoder="pyramid", decoder_width=24))
     assert model.head is not None
     given: list[torch.Tensor] = []
+    drawn: list[torch.Tensor] = []
     model.head.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    model.head.register_forward_hook(lambda _, arguments, output: drawn.append(output[:, 0]))
     pictures, bin_widths = torch.randn(2, 64, 64), torch.zeros(2)
     visible, hidden = shuffle_patches(2, (4, 4), Masking("random"), torch.Generator().manual_seed(1))
     with torch.no_grad():
-        model(pictures, bin_widths, visible, hidden)
+        rebuilt = model(pictures, bin_widths, visible, hidden)
         seen = model.encoder(pictures, bin_widths, visible)
     torch.testing.assert_close(pick(given[0], visible), seen)
+    for place, token in enumerate(hidden[1].tolist()):
+        row, column = divmod(token, 4)
+        patch = drawn[0][1, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16]
+        assert torch.equal(rebuilt[1, place].reshape(16, 16), patch)
 
 
 def test_the_loss_is_the_mean_square_over_hidden_pixels(model: MaskedModel) -> None:

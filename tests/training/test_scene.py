@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from rfvit_rt.spectrogram import SpectrogramSpec, noise_floor, power, spectrogram
-from training.datasets import IGNORED
+from training.datasets import IGNORED, UNNAMED
 from training.signals.bluetooth import Advertiser, Connection, Piconet, bluetooth
-from training.signals.broadcast import broadcast_ofdm
 from training.signals.bursts import Bursts, Signal
 from training.signals.channel import Channel
 from training.signals.grid import ResourceGrid, between_teeth, modulate, occupancy, visible
@@ -22,7 +21,7 @@ from training.signals.lte import LTEConfig, lte_downlink
 from training.signals.nr import NRConfig, nr_downlink
 from training.signals.other import KINDS
 from training.signals.receiver import Receiver
-from training.signals.scene import MARGIN, Carrier, Emitter, Scene, Transmitter, on_the_air
+from training.signals.scene import MARGIN, RULES, Carrier, Emitter, Scene, Transmitter, on_the_air
 from training.signals.surroundings import LABELS
 from training.signals.wlan import WLANConfig, wlan
 
@@ -194,16 +193,30 @@ def test_what_the_receivers_filter_takes_away_is_neither_signal_nor_background()
     assert not (strong == IGNORED).any()
 
 
-def test_a_signal_of_no_name_that_fills_the_band_without_an_edge_is_not_labelled() -> None:
-    signal = broadcast_ofdm(WHOLE, np.random.default_rng(0), "DVB-T 8k 8 MHz", 0)
-    inside = scene([Emitter(signal, 0.0, 20)], 5e6).mask(SPEC, LABELS)
-    assert (inside == IGNORED).all()
-    over_an_edge = scene([Emitter(signal, 2e6, 20)], 5e6).mask(SPEC, LABELS)
-    assert set(np.unique(over_an_edge)) == {0, LABELS.index("other")}
-    beside = scene([Emitter(signal, 0.0, 20), Carrier(full_lte(), 0.0, 30)], 5e6).mask(SPEC, LABELS)
-    assert set(np.unique(beside)) == {LABELS.index("LTE"), IGNORED}
-    named = scene([Carrier(full_lte(100), 0.0, 20)], 5e6).mask(SPEC, LABELS)
-    assert (named == LABELS.index("LTE")).all()
+def band_wide_other(start: float = 0.0, stop: float = WHOLE, rate: float = 6e6) -> Signal:
+    n = round(WHOLE * rate)
+    samples = np.random.default_rng(0).standard_normal((n, 2), np.float32).view(np.complex64)[:, 0]
+    inside = (np.arange(n) >= start * rate) & (np.arange(n) < stop * rate)
+    return Signal("other", samples * inside, rate, Bursts.of(start, stop, -rate / 2, rate / 2))
+
+
+def labels_of(*sent: Transmitter, rule: str = "occupancy") -> set[int]:
+    return set(np.unique(scene(list(sent), 5e6).mask(SPEC, LABELS, rule)).tolist())
+
+
+def test_a_signal_of_no_name_that_fills_the_band_without_an_edge_may_be_noise() -> None:
+    other, lte = LABELS.index("other"), LABELS.index("LTE")
+    filling = Emitter(band_wide_other(), 0.0, 20)
+    for rule in RULES:
+        assert labels_of(filling, rule=rule) == {UNNAMED}
+    assert labels_of(filling, Carrier(full_lte(15), 0.0, 30)) == {UNNAMED, lte}
+    assert labels_of(filling, Carrier(full_lte(15), 0.0, 10)) == {UNNAMED}  # as where any signal is stronger
+    assert labels_of(Carrier(full_lte(100), 0.0, 20)) == {lte}  # named ones have a structure of their own
+    # An edge of a tenth of a megahertz or of two milliseconds is enough.
+    assert labels_of(Emitter(band_wide_other(), 0.65e6, 20)) == {0, other}
+    for start, stop in ((3e-3, WHOLE), (0.0, WHOLE - 3e-3)):
+        assert labels_of(Emitter(band_wide_other(start, stop), 0.0, 20)) == {0, other}
+    assert labels_of(Emitter(band_wide_other(10e-3, 15e-3), 0.0, 20), rule="carrier") == {other}
 
 
 # --- Placement ---

@@ -155,10 +155,10 @@ def occupancy(grid: ResourceGrid, step_edges: NDArray[np.float64], bin_edges: ND
 
 
 def between_teeth(used: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Count unused subcarriers between used ones that are less than a resource block apart as used.
+    """Count unused subcarriers between used ones that are at most a resource block apart as used.
 
-    Reference signals are combs of every second to every twelfth subcarrier (TS 36.211 clause 6.10, TS 38.211 clause
-    7.4.1), sent as one signal; whether bins are narrow enough to fall between their teeth depends on the sample rate.
+    Reference signals are combs, mostly of every second to every twelfth subcarrier (TS 36.211 clause 6.10, TS 38.211
+    clause 7.4.1), sent as one signal; whether bins are narrow enough to fall between teeth depends on the sample rate.
 
     Parameters
     ----------
@@ -168,8 +168,8 @@ def between_teeth(used: NDArray[np.bool_]) -> NDArray[np.bool_]:
     -------
     (row, subcarrier) bool
     """
-    columns = np.arange(used.shape[1], dtype=np.int16)
-    far = np.int16(_RESOURCE_BLOCK + 1)
+    columns = np.arange(used.shape[1], dtype=np.int32)
+    far = np.int32(_RESOURCE_BLOCK + 1)
     below = np.maximum.accumulate(np.where(used, columns, -far), axis=1)
     above = np.minimum.accumulate(np.where(used, columns, used.shape[1] + far)[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(above - below <= _RESOURCE_BLOCK)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfvit_rt.spectrogram import SpectrogramSpec
-from training.datasets import IGNORED, OTHER
+from training.datasets import IGNORED, OTHER, UNNAMED
 from training.signals import receiver as rx
 from training.signals.bursts import Signal
 from training.signals.bursts import occupancy as burst_occupancy
@@ -32,7 +32,9 @@ LEAST_SNR_DB = -12.0  # below it nothing can be seen, not even over 40 ms
 RULES = ("occupancy", "carrier")
 """What a pixel's label means: energy is allocated in it; or it lies in a carrier's band, in use or not."""
 
-_WHOLE_BAND = 0.95  # share of the pixels that can be seen, from which a signal has no edge that can
+# Share of what can be seen that a signal without an edge fills: all but two bins or steps of rounding. Of a tile of a
+# wider band this is not asked: it has 30 MHz or more, which no signal of no name fills.
+_WHOLE_BAND = 0.99
 _ROLL_OFF = 0.03  # of a transmit filter, as a share of the carrier: its guard band
 
 
@@ -257,8 +259,8 @@ class Scene:
         Returns
         -------
         (step, n_fft) uint8
-            Index into `labels`; `IGNORED` where the receiver's filter leaves nothing of a signal that can be seen, and
-            where a signal of no name is all there is: without an edge in time or frequency it could as well be noise.
+            Index into `labels`; `IGNORED` where the receiver's filter leaves nothing of a signal that can be seen;
+            `UNNAMED` where a signal of no name has no edge in time or frequency, and could as well be noise.
         """
         n_steps = int(len(self.samples) / spec.step_length(self.sample_rate) + 1e-6)
         n_fft = spec.n_fft(self.sample_rate)
@@ -271,9 +273,11 @@ class Scene:
                 continue
             pixels = sent.covers(step_edges, bin_edges) if rule == "carrier" else sent.occupies(step_edges, bin_edges)
             clear = sent.snr_db - loss_db > LEAST_SNR_DB
-            if sent.label == OTHER and clear.any() and pixels[..., clear].mean() > _WHOLE_BAND:
-                clear = np.zeros_like(clear)
-            label = np.where(clear, labels.index(sent.label), IGNORED)
+            name = labels.index(sent.label)
+            if sent.label == OTHER and clear.any():
+                seen = sent.occupies(step_edges, bin_edges)[:, clear]
+                name = UNNAMED if seen.mean() > _WHOLE_BAND else name
+            label = np.where(clear, name, IGNORED)
             np.copyto(mask, label.astype(np.uint8), where=pixels)
         return mask
 
