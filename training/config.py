@@ -396,7 +396,8 @@ class PretrainRecipe:
             raise RecipeError(f"recordings_share lies between 0 and 1, got {self.recordings_share}")
         if self.masking.decoder == "pyramid" and self.model.embedding != "convolutions":
             raise RecipeError(
-                f"[masking] decoder 'pyramid' takes what convolutions saw; [model] embedding is '{self.model.embedding}': "
+                f"[masking] decoder 'pyramid' takes what convolutions saw; [model] embedding is "
+                f"'{self.model.embedding}': "
                 "make it 'convolutions', or the decoder 'patches'"
             )
 
