@@ -67,14 +67,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder to be pretrained: what is hidden from it, and how much of that."""
+    """An encoder to be pretrained: what is hidden from it, how much of that, and what rebuilds it."""
 
     geometry: str
     ratio: float
+    decoder: str
 
     def folder(self, place: Place) -> Path:
         """Where it lies."""
-        return place.out / "encoders" / f"{self.geometry}-{self.ratio:g}"
+        return place.out / "encoders" / f"{self.geometry}-{self.ratio:g}-{self.decoder}"
 
     def result(self, place: Place) -> Path:
         """File that says what it knows."""
@@ -86,13 +87,13 @@ def encoder_of(trial: Trial, place: Place) -> Encoder | None:
     if trial.start != "msm":
         return None
     masking = place.pretraining.masking
-    return Encoder(trial.geometry or masking.geometry, trial.ratio or masking.ratio)
+    return Encoder(trial.geometry or masking.geometry, trial.ratio or masking.ratio, trial.decoder or masking.decoder)
 
 
 def make_encoder(encoder: Encoder, place: Place) -> str:
     """Pretrain, or go on pretraining; a line about what the probes say."""
     folder, base = encoder.folder(place), place.pretraining
-    masking = dataclasses.replace(base.masking, geometry=encoder.geometry, ratio=encoder.ratio)  # type: ignore[arg-type]
+    masking = dataclasses.replace(base.masking, **dataclasses.asdict(encoder))
     recipe = dataclasses.replace(base, masking=masking)
     with _log(folder), Processes(recipe.optimisation) as processes:
         sources = find_sources(place.data, None, None, folder, recipe, processes)
@@ -101,7 +102,8 @@ def make_encoder(encoder: Encoder, place: Place) -> str:
     found = checkpoint.load(folder / checkpoint.LAST)
     result = {"first": looks[0], "last": looks[-1], "minutes": round(found.elapsed / 60, 2), "updates": found.step}
     write_json(dataclasses.asdict(encoder) | result, encoder.result(place))
-    return f"encoder {encoder.geometry} {encoder.ratio:.0%}: linear probe {looks[-1].get('linear_probe')}"
+    text = f"encoder {encoder.geometry} {encoder.ratio:.0%} {encoder.decoder}"
+    return f"{text}: linear probe {looks[-1].get('linear_probe')}"
 
 
 def recipe_of(trial: Trial, place: Place, n_labels: int) -> FinetuneRecipe:

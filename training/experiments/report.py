@@ -26,6 +26,7 @@ TITLES = {
     "labels": "few labels: pretrained or not",
     "larger": "pretrained against four times as large from scratch",
     "masking": "what Masked Spectrogram Modeling hides",
+    "decoders": "what rebuilds in Masked Spectrogram Modeling",
     "networks": "stems, heads and optimisers, all from scratch",
     "heads": "heads, on a frozen encoder and on one that learns",
     "adapt": "what of the encoder learns",

@@ -14,7 +14,7 @@ Method = Literal["vit", "unet", "energy", "file"]
 SHARES = (0.01, 0.05, 0.2, 1.0)
 FEW = 0.05  # the share of labels that few labels are, where one is enough
 RATIOS = (0.6, 0.75, 0.9)
-CHOICES = ("embedding", "head", "optimiser")  # of a trial that has another than the recipe
+CHOICES = ("decoder", "embedding", "head", "optimiser")  # of a trial that has another than the recipe
 LOSSES = ("weighted, Dice", "weighted", "plain", "plain, Dice", "focal")
 
 
@@ -32,6 +32,9 @@ class Trial:
         What Masked Spectrogram Modeling hid; the recipe's choice where empty.
     ratio : float
         Share of patches that it hid; the recipe's choice where 0.
+    decoder : str
+        What rebuilt in Masked Spectrogram Modeling, as :class:`training.config.Masking` has it; the recipe's choice
+        where empty.
     scale : int
         Size of the transformer's blocks, relative to the recipe's.
     embedding, head, optimiser : str
@@ -52,6 +55,7 @@ class Trial:
     start: str = "scratch"
     geometry: str = ""
     ratio: float = 0.0
+    decoder: str = ""
     scale: int = 1
     embedding: str = ""
     head: str = ""
@@ -142,6 +146,12 @@ def _masking() -> Iterator[Trial]:
     yield ENERGY
 
 
+def _decoders() -> Iterator[Trial]:
+    """What rebuilds in pretraining: as the recipe says, and a decoder that is thrown away."""
+    yield from _with_shares((MSM, dataclasses.replace(MSM, decoder="patches"), SCRATCH), (0.01, FEW, 1.0))
+    yield from (UNET, ENERGY)
+
+
 def _heads() -> Iterator[Trial]:
     """Heads on a frozen encoder and on one that learns, all after pretraining."""
     for adapt in ("frozen", "full"):
@@ -193,6 +203,7 @@ TABLES: dict[str, Callable[[], Iterator[Trial]]] = {
     "rates": _main,
     "captures": _main,
     "masking": _masking,
+    "decoders": _decoders,
     "networks": _networks,
     "heads": _heads,
     "adapt": _adapt,
