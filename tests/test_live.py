@@ -181,7 +181,7 @@ def test_a_network_radio_live(air: dict[int, bytes], tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gnuradio_python")
 def test_a_survey_with_a_network_radio(air: dict[int, bytes], tmp_path: Path) -> None:
     """Retunes reach the server; one file holds the sweep in absolute Hz, cut at the very sample of each retune."""
-    plan = HopPlan((float(LTE_CENTRE), float(NR_CENTRE)), dwell=0.15, settle=0.1, sweeps=2)
+    plan = HopPlan((float(LTE_CENTRE), float(NR_CENTRE)), dwell=0.15, settle=0.3, sweeps=2)
 
     def sweep(output: Path) -> str:
         with RtlTcpServer(air, rate=4e6) as server:
