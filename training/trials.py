@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -40,7 +41,8 @@ def run_trials(work: Callable[[Trial], str], trials: Sequence[Trial], processes:
         return
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes share the cores
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(trials)), mp_context=context) as pool, progress_bar() as bar:
+    count = min(processes, len(trials))
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool, progress_bar() as bar:
         task = bar.add_task("runs", total=len(trials))
         try:
             for done in as_completed([pool.submit(_unless_stopped, work, trial) for trial in trials]):
@@ -48,6 +50,18 @@ def run_trials(work: Callable[[Trial], str], trials: Sequence[Trial], processes:
         except BaseException:
             pool.shutdown(cancel_futures=True)  # which waits for what is under way
             raise
+
+
+def _end_with_parent() -> None:
+    """Let a worker end where its parent was killed and could not end it; what it saved last is gone on with."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _unless_stopped(work: Callable[[Trial], str], trial: Trial) -> str:

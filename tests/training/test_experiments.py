@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -319,3 +324,38 @@ def test_a_worker_that_was_stopped_begins_no_other_trial(tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         run_trials(count_or_stop, [tmp_path] * 4, 1)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "sleepers.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from training.trials import run_trials\n"
+        "def work(path):\n"
+        "    Path(path).write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    run_trials(work, sys.argv[1:], 2)\n"
+    )
+    files = [tmp_path / "a", tmp_path / "b"]
+    root = Path(__file__).parent.parent.parent
+    with subprocess.Popen([sys.executable, script, *files], env=os.environ | {"PYTHONPATH": str(root)}) as parent:
+        wait_for(lambda: all(file.is_file() and file.read_text() for file in files))
+        parent.kill()
+    workers = [int(file.read_text()) for file in files]
+    wait_for(lambda: all(map(has_ended, workers)))
+
+
+def has_ended(process: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()  # not waited for yet
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
