@@ -88,7 +88,7 @@ smoke: .venv/development
 experiments-smoke: .venv/development
 	rm -rf $(EXPERIMENTS)
 	.venv/bin/python -m training.scenes --out $(EXPERIMENTS)/scenes --train 160 --validation 24 --test 60
-	.venv/bin/python -m training.experiments larger labels snr alarms rates captures masking decoders heads adapt losses paper \
+	.venv/bin/python -m training.experiments larger labels snr alarms rates captures masking decoders networks heads adapt losses paper \
 		--data $(EXPERIMENTS)/scenes --out $(EXPERIMENTS) --seeds 1 --unet-width 4 --windows 24 --set-windows 6 \
 		--pretraining training/configs/pretrain_experiment_smoke.toml \
 		--finetuning training/configs/finetune_experiment_smoke.toml --captures flowgraphs/recordings
@@ -103,6 +103,7 @@ experiments-smoke: .venv/development
 		{ rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment in .venv; see above"; exit 1; }
 
 .venv/runtime: .venv/bin/pip pyproject.toml
+	@echo "Installing rfvit and what it needs into .venv; this takes a minute or a few"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 

@@ -107,7 +107,7 @@ def common(
         bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Find LTE and 5G NR in spectrum, and what a person does in WiFi CSI: recorded and live."""
+    """Find LTE, 5G NR, WLAN and Bluetooth in spectrum, and what a person does in WiFi CSI: recorded and live."""
 
 
 @app.command()
