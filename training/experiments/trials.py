@@ -147,8 +147,8 @@ def _masking() -> Iterator[Trial]:
 
 
 def _decoders() -> Iterator[Trial]:
-    """What rebuilds in pretraining: as the recipe says, and a decoder that is thrown away."""
-    yield from _with_shares((MSM, dataclasses.replace(MSM, decoder="patches"), SCRATCH), (0.01, FEW, 1.0))
+    """What rebuilds in pretraining: as the recipe says, and with the head that is then taken over."""
+    yield from _with_shares((MSM, dataclasses.replace(MSM, decoder="pyramid"), SCRATCH), (0.01, FEW, 1.0))
     yield from (UNET, ENERGY)
 
 
