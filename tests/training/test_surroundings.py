@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from rfvit_rt.spectrogram import SpectrogramSpec, spectrogram
-from training.datasets import IGNORED
+from training.datasets import IGNORED, UNNAMED
 from training.scenes import labelled_window, make_test_window, make_window
 from training.signals import surroundings
 from training.signals.bluetooth import Advertiser, Connection, Device, Inquiry, Piconet
@@ -53,7 +53,7 @@ def test_windows_are_labelled_pictures_in_range() -> None:
     for seed in range(12):
         window = make_window(seed, SMALL, SPEC)
         assert window.picture.shape == window.mask.shape == (SPEC.n_steps, SPEC.n_bins)
-        assert set(np.unique(window.mask)) <= {*range(len(LABELS)), IGNORED}
+        assert set(np.unique(window.mask)) <= {*range(len(LABELS)), UNNAMED, IGNORED}
         assert np.isfinite(window.picture).all()
         assert window.mask.any() <= np.isfinite(window.snr_db)
 
