@@ -212,7 +212,7 @@ class _Segment:
         return tuning, lost
 
     def forget_frequency(self) -> None:
-        """After a gap that may have swallowed a retune, where there have been retunes, the frequency is unknown."""
+        """After a gap that may have swallowed a retune, the frequency is unknown."""
         if self.may_retune:
             self.tuning = self.tuning._replace(frequency=None)
 

@@ -212,7 +212,7 @@ def test_a_signal_of_no_name_that_fills_the_band_without_an_edge_may_be_noise() 
     assert labels_of(filling, Carrier(full_lte(15), 0.0, 30)) == {UNNAMED, lte}
     assert labels_of(filling, Carrier(full_lte(15), 0.0, 10)) == {UNNAMED}  # as where any signal is stronger
     assert labels_of(Carrier(full_lte(100), 0.0, 20)) == {lte}  # named ones have a structure of their own
-    # An edge of a tenth of a megahertz or of two milliseconds is enough.
+    # An edge of 0.15 MHz or of two milliseconds is enough.
     assert labels_of(Emitter(band_wide_other(), 0.65e6, 20)) == {0, other}
     for start, stop in ((3e-3, WHOLE), (0.0, WHOLE - 3e-3)):
         assert labels_of(Emitter(band_wide_other(start, stop), 0.0, 20)) == {0, other}
