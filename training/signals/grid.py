@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-_RESOURCE_BLOCK = 12  # subcarriers
+SUBCARRIERS_PER_RB = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def between_teeth(used: NDArray[np.bool_]) -> NDArray[np.bool_]:
     (row, subcarrier) bool
     """
     columns = np.arange(used.shape[1], dtype=np.int32)
-    far = np.int32(_RESOURCE_BLOCK + 1)
+    far = np.int32(SUBCARRIERS_PER_RB + 1)
     below = np.maximum.accumulate(np.where(used, columns, -far), axis=1)
     above = np.minimum.accumulate(np.where(used, columns, used.shape[1] + far)[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(above - below <= _RESOURCE_BLOCK)
+    return np.asarray(above - below <= SUBCARRIERS_PER_RB)

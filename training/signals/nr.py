@@ -15,11 +15,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from training.signals.grid import ResourceGrid
+from training.signals.grid import SUBCARRIERS_PER_RB, ResourceGrid
 from training.signals.sequences import gold_sequences, qpsk, random_qam
 
 SYMBOLS_PER_SLOT = 14
-SUBCARRIERS_PER_RB = 12
 SSB_SUBCARRIERS = 240
 SSB_SYMBOLS = 4
 

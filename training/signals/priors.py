@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from training.signals.grid import SUBCARRIERS_PER_RB
 from training.signals.lte import N_FFT, LTEConfig
 from training.signals.nr import (
     CORESET0_TABLE,
     LOADS,
     N_RB,
     SSB_SUBCARRIERS,
-    SUBCARRIERS_PER_RB,
     SYMBOLS_PER_SLOT,
     Coreset,
     CsiRs,

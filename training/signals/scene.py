@@ -271,12 +271,12 @@ class Scene:
         for sent in sorted(self.transmitters, key=lambda one: one.snr_db):
             if sent.label not in labels:
                 continue
-            pixels = sent.covers(step_edges, bin_edges) if rule == "carrier" else sent.occupies(step_edges, bin_edges)
+            occupied = sent.occupies(step_edges, bin_edges)
+            pixels = sent.covers(step_edges, bin_edges) if rule == "carrier" else occupied
             clear = sent.snr_db - loss_db > LEAST_SNR_DB
             name = labels.index(sent.label)
-            if sent.label == OTHER and clear.any():
-                seen = sent.occupies(step_edges, bin_edges)[:, clear]
-                name = UNNAMED if seen.mean() > _WHOLE_BAND else name
+            if sent.label == OTHER and clear.any() and occupied[:, clear].mean() > _WHOLE_BAND:
+                name = UNNAMED
             label = np.where(clear, name, IGNORED)
             np.copyto(mask, label.astype(np.uint8), where=pixels)
         return mask
