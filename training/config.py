@@ -19,6 +19,7 @@ from rfvit_rt.vit import VitConfig
 Recipe = TypeVar("Recipe")
 Geometry = Literal["random", "time", "frequency", "region"]
 Decoder = Literal["patches", "pyramid"]
+Target = Literal["pixels", "normalised", "textures"]
 
 # Where training runs does not change what it computes (but for rounding), so a run may go on elsewhere.
 PLACE = ("optimisation.device", "optimisation.precision", "optimisation.threads")
@@ -190,8 +191,9 @@ class Masking:
         Share of patches hidden.
     region : int
         Side of a square in patches; width of a stripe is always one patch.
-    normalise_targets : bool
-        Rebuild patches scaled to zero mean and unit variance, rather than picture values.
+    target : {"pixels", "normalised", "textures"}
+        What is rebuilt: picture values; patches scaled to zero mean and unit variance; or picture values, and beside
+        them what :class:`training.textures.Textures` says about every patch, hidden or visible.
     decoder : {"patches", "pyramid"}
         What rebuilds: the decoder's tokens, a patch each, or a :class:`rfvit_rt.vit.PyramidHead` behind them, which a
         segmenter with that head then starts from.
@@ -202,7 +204,7 @@ class Masking:
     geometry: Geometry = "region"
     ratio: float = 0.75
     region: int = 4
-    normalise_targets: bool = False
+    target: Target = "pixels"
     decoder: Decoder = "patches"
     decoder_width: int = 96
     decoder_depth: int = 2

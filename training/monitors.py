@@ -157,7 +157,7 @@ def draw_reconstructions(
     rebuilt = model(moved.pictures, moved.bin_widths, visible.to(device), hidden.to(device)).float().cpu()
     cut = patches(batch.pictures, model.patch)
     places = hidden[:, :, None].expand(-1, -1, cut.shape[2])
-    if model.normalise_targets:
+    if model.normalises:
         target = cut.gather(1, places)
         rebuilt = rebuilt * (target.var(2, keepdim=True) + 1e-6).sqrt() + target.mean(2, keepdim=True)
     masked = _join(cut.scatter(1, places, float("nan")), model)

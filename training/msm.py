@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from rfvit_rt.vit import Block, Encoder, PyramidHead, VitConfig, initialise, patches, pick, sincos_positions
 from training.config import Masking
+from training.textures import COMPONENTS, Textures
+
+TEXTURE_WEIGHT = 0.5
 
 
 def shuffle_patches(
@@ -75,7 +78,7 @@ class MaskedModel(nn.Module):
 
     def __init__(self, config: VitConfig, masking: Masking) -> None:
         super().__init__()
-        self.grid, self.patch, self.normalise_targets = config.grid, config.patch, masking.normalise_targets
+        self.grid, self.patch, self.normalises = config.grid, config.patch, masking.target == "normalised"
         width = masking.decoder_width
         self.encoder = Encoder(config)
         self.narrow = nn.Linear(config.width, width)
@@ -88,8 +91,11 @@ class MaskedModel(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.rebuild = nn.Linear(width, config.width if masking.decoder == "pyramid" else config.patch**2)
-        for part in (self.narrow, self.blocks, self.rebuild):
-            initialise(part)
+        self.textures = Textures(config.patch) if masking.target == "textures" else None
+        self.describe = nn.Linear(width, COMPONENTS) if self.textures else None
+        for part in (self.narrow, self.blocks, self.rebuild, self.describe):
+            if part is not None:
+                initialise(part)
         self.head = PyramidHead(replace(config, head="pyramid", n_classes=1)) if masking.decoder == "pyramid" else None
         nn.init.normal_(self.mask_token, std=0.02)
 
@@ -107,12 +113,23 @@ class MaskedModel(nn.Module):
         -------
         (batch, rest, patch * patch) float32
         """
+        return self._rebuild(pictures, visible, hidden, *self._tokens(pictures, bin_widths, visible, hidden))
+
+    def _tokens(
+        self, pictures: Tensor, bin_widths: Tensor, visible: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """What the encoder makes of visible patches, its maps, and the decoder's tokens, of visible patches first."""
         seen, maps = self.encoder.with_maps(pictures, bin_widths, visible)
         asked = self.mask_token + self.positions[hidden]
         tokens = torch.cat([self.narrow(seen) + self.positions[visible], asked], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        rebuilt = self.rebuild(self.norm(tokens[:, visible.shape[1] :]))
+        return seen, maps, self.norm(tokens)
+
+    def _rebuild(
+        self, pictures: Tensor, visible: Tensor, hidden: Tensor, seen: Tensor, maps: list[Tensor], tokens: Tensor
+    ) -> Tensor:
+        rebuilt: Tensor = self.rebuild(tokens[:, visible.shape[1] :])
         if self.head is None:
             return rebuilt
         in_place = torch.cat([visible, hidden], dim=1).argsort(dim=1)
@@ -122,14 +139,24 @@ class MaskedModel(nn.Module):
     def loss(self, pictures: Tensor, bin_widths: Tensor, missing: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Mean squared error over hidden pixels; those of steps that a short window lacks do not count.
 
+        Where textures are asked for, their mean squared error over all patches is added.
+
         Parameters
         ----------
         missing : (batch, n_steps, n_bins) bool
             Pixels that the window does not have.
         """
-        rebuilt = self(pictures, bin_widths, visible, hidden)
+        seen, maps, tokens = self._tokens(pictures, bin_widths, visible, hidden)
+        rebuilt = self._rebuild(pictures, visible, hidden, seen, maps, tokens)
         target = pick(patches(pictures, self.patch), hidden)
         weight = 1 - pick(patches(missing.float(), self.patch), hidden)
-        if self.normalise_targets:
+        if self.normalises:
             target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-6).sqrt()
-        return ((rebuilt - target) ** 2 * weight).sum() / weight.sum().clamp(min=1)
+        loss = ((rebuilt - target) ** 2 * weight).sum() / weight.sum().clamp(min=1)
+        if self.textures is None or self.describe is None:
+            return loss
+        textures, whole = self.textures(pictures, missing)
+        order = torch.cat([visible, hidden], dim=1)
+        counted = pick(whole[:, :, None].float(), order)
+        error = ((self.describe(tokens) - pick(textures, order)) ** 2).mean(dim=2, keepdim=True)
+        return loss + TEXTURE_WEIGHT * (error * counted).sum() / counted.sum().clamp(min=1)

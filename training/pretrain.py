@@ -15,7 +15,7 @@ from rfvit_rt.errors import RecordingError, SpecMismatch
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, curves
 from training.accelerator import choose_workers
-from training.batches import Part, read_spec, training_batches
+from training.batches import Part, evaluation_batches, read_spec, training_batches
 from training.command import progress_bar, run
 from training.config import PretrainRecipe, read_recipe
 from training.datasets import RECORD, Windows, open_windows
@@ -24,6 +24,8 @@ from training.msm import MaskedModel, shuffle_patches
 from training.optimisation import Budget, WeightMean, make_optimisers, update
 from training.prepare import unlabelled_folder
 from training.processes import Processes
+
+_FITTED = 128  # windows of a kind that textures are fitted to
 
 
 def main(
@@ -137,7 +139,11 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
     torch.manual_seed(recipe.seed)
     workers = choose_workers(options, processes)
     vit = recipe.model.config(spec.n_steps, spec.n_bins, len(sources.labels))
-    model = MaskedModel(vit, recipe.masking).to(workers.device)
+    model = MaskedModel(vit, recipe.masking)
+    if model.textures is not None and not resume:
+        some = [batch for part in sources.parts for _, batch in evaluation_batches(part.windows, _FITTED, _FITTED)]
+        model.textures.fit(torch.cat([each.pictures for each in some]), torch.cat([each.missing for each in some]))
+    model.to(workers.device)
     optimisers = make_optimisers(model, vit.depth, options)
     mean = WeightMean(model, options.ema_decay)
     count = sum(len(part.windows) for part in sources.parts)

@@ -81,7 +81,8 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Recipes that train a small network in seconds."""
     root = tmp_path_factory.mktemp("recipes")
     texts = {
-        "pretrain": RECIPE.format(more="", steps=10) + "[masking]\ndecoder_width = 24\nregion = 2\n",
+        "pretrain": RECIPE.format(more="", steps=10)
+        + '[masking]\ndecoder_width = 24\nregion = 2\ntarget = "textures"\n',
         "finetune": RECIPE.format(more="validate_every = 40", steps=80),
     }
     for kind, text in texts.items():

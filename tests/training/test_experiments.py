@@ -86,7 +86,7 @@ def test_a_trials_recipe_differs_in_what_sets_it_apart_alone(place: Place) -> No
     assert losses[0] == base.loss
     assert losses[4].class_weights == [1.0, 1.0, 1.0]
     assert encoder_of(SCRATCH, place) is None
-    assert encoder_of(MSM, place) == Encoder("region", 0.75, "patches")
+    assert encoder_of(MSM, place) == Encoder("region", 0.75, "textures", "patches")
 
 
 # --- how it is made
@@ -95,7 +95,7 @@ def test_a_trials_recipe_differs_in_what_sets_it_apart_alone(place: Place) -> No
 @pytest.fixture(scope="module")
 def made(place: Place) -> Place:
     """Place with an encoder, what starts from it, and the baselines."""
-    make_encoder(Encoder("region", 0.75, "patches"), place)
+    make_encoder(Encoder("region", 0.75, "textures", "patches"), place)
     for trial in (MSM, dataclasses.replace(MSM, seed=2), UNET, ENERGY):
         answer(trial, place)
     return place
@@ -114,7 +114,7 @@ def test_trials_are_trained_measured_and_kept(made: Place) -> None:
     assert checkpoint.load(made.run(MSM) / checkpoint.BEST).provenance["pretrained"]["steps"] == 4
     assert not (made.run(MSM) / checkpoint.LAST).exists()
     assert "finetuning" in (made.run(MSM) / "output.log").read_text()
-    encoder = json.loads(Encoder("region", 0.75, "patches").result(made).read_text())
+    encoder = json.loads(Encoder("region", 0.75, "textures", "patches").result(made).read_text())
     assert encoder["updates"] == encoder["last"]["step"] == 4
     assert encoder["first"]["step"] == 0
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from rfvit_rt.vit import Encoder, VitConfig
 from training import checkpoint, curves
-from training.config import Masking, RecipeError
+from training.config import Masking, RecipeError, Target
 from training.config import Monitor as MonitorOptions
 from training.datasets import IGNORED, Windows, open_windows
 from training.monitors import draw_reconstructions, held_out_loss, nearest, patch_classes, probe, ridge
@@ -99,10 +100,10 @@ def test_the_held_out_loss_is_the_same_at_every_look(scenes: Path) -> None:
     assert held_out_loss(model, windows, MASKING, 8, Workers(1)) > first
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_reconstructions_show_what_was_seen_as_it_is(scenes: Path, tmp_path: Path, normalise: bool) -> None:
+@pytest.mark.parametrize("target", get_args(Target))
+def test_reconstructions_show_what_was_seen_as_it_is(scenes: Path, tmp_path: Path, target: Target) -> None:
     torch.manual_seed(0)
-    masking = Masking(decoder_width=24, decoder_depth=1, normalise_targets=normalise)
+    masking = Masking(decoder_width=24, decoder_depth=1, target=target)
     path = tmp_path / "deep" / "picture.png"
     model, windows = MaskedModel(CONFIG, masking), open_windows(scenes / "validation")
     draw_reconstructions(model, windows, masking, 2, torch.device("cpu"), path)

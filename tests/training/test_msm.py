@@ -8,7 +8,7 @@ import torch
 
 from rfvit_rt.vit import VitConfig, patches, pick
 from training.config import Geometry, Masking, PretrainRecipe, RecipeError
-from training.msm import MaskedModel, shuffle_patches
+from training.msm import TEXTURE_WEIGHT, MaskedModel, shuffle_patches
 
 GRID = (16, 16)
 GEOMETRIES: list[Geometry] = ["random", "time", "frequency", "region"]
@@ -142,7 +142,7 @@ def test_missing_steps_do_not_count(model: MaskedModel) -> None:
 def test_normalised_targets_do_not_depend_on_level_and_contrast() -> None:
     torch.manual_seed(4)
     config = VitConfig(64, 64, 3, width=24, depth=1, heads=3)
-    model = MaskedModel(config, Masking(decoder_width=24, normalise_targets=True))
+    model = MaskedModel(config, Masking(decoder_width=24, target="normalised"))
     pictures = torch.randn(2, 64, 64)
     visible, hidden = torch.tensor([[0], [0]]), torch.arange(1, 16).expand(2, -1)
     louder = pictures * 3 + 7
@@ -173,3 +173,32 @@ def test_it_learns_to_continue_a_stripe(model: MaskedModel) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) / 10 < 0.05 < 0.25 < losses[0]  # 0.25: knowing only that half of all are on
+
+
+def test_textures_are_asked_of_every_patch_beside_the_hidden_pixels() -> None:
+    torch.manual_seed(4)
+    config = VitConfig(64, 64, 3, width=24, depth=1, heads=3)
+    plain = MaskedModel(config, Masking(decoder_width=24))
+    model = MaskedModel(config, Masking(decoder_width=24, target="textures"))
+    model.load_state_dict(plain.state_dict(), strict=False)
+    assert model.textures is not None
+    assert model.describe is not None
+    pictures, bin_widths = torch.randn(2, 64, 64), torch.zeros(2)
+    missing = torch.zeros(2, 64, 64, dtype=torch.bool)
+    missing[1, 60:] = True  # so the last two rows of patches of the second picture do not look at whole windows
+    model.textures.fit(torch.randn(40, 64, 64), torch.zeros(40, 64, 64, dtype=torch.bool))
+    visible, hidden = shuffle_patches(2, (4, 4), Masking("random"), torch.Generator().manual_seed(1))
+    said: list[torch.Tensor] = []
+    model.describe.register_forward_hook(lambda _, __, output: said.append(output))
+    with torch.no_grad():
+        more = model.loss(pictures, bin_widths, missing, visible, hidden)
+        less = plain.loss(pictures, bin_widths, missing, visible, hidden)
+        textures, whole = model.textures(pictures, missing)
+    errors = [
+        (said[0][picture, place] - textures[picture, token]).square().mean()
+        for picture in range(2)
+        for place, token in enumerate([*visible[picture].tolist(), *hidden[picture].tolist()])
+        if whole[picture, token]
+    ]
+    assert len(errors) == 16 + 8
+    torch.testing.assert_close(more - less, TEXTURE_WEIGHT * torch.stack(errors).mean())

@@ -67,15 +67,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder to be pretrained: what is hidden from it, how much of that, and what rebuilds it."""
+    """An encoder to be pretrained: what is hidden from it, how much of that, what is rebuilt, and what rebuilds it."""
 
     geometry: str
     ratio: float
+    target: str
     decoder: str
 
     def folder(self, place: Place) -> Path:
         """Where it lies."""
-        return place.out / "encoders" / f"{self.geometry}-{self.ratio:g}-{self.decoder}"
+        return place.out / "encoders" / f"{self.geometry}-{self.ratio:g}-{self.target}-{self.decoder}"
 
     def result(self, place: Place) -> Path:
         """File that says what it knows."""
@@ -87,7 +88,12 @@ def encoder_of(trial: Trial, place: Place) -> Encoder | None:
     if trial.start != "msm":
         return None
     masking = place.pretraining.masking
-    return Encoder(trial.geometry or masking.geometry, trial.ratio or masking.ratio, trial.decoder or masking.decoder)
+    return Encoder(
+        trial.geometry or masking.geometry,
+        trial.ratio or masking.ratio,
+        trial.target or masking.target,
+        trial.decoder or masking.decoder,
+    )
 
 
 def make_encoder(encoder: Encoder, place: Place) -> str:
@@ -102,7 +108,7 @@ def make_encoder(encoder: Encoder, place: Place) -> str:
     found = checkpoint.load(folder / checkpoint.LAST)
     result = {"first": looks[0], "last": looks[-1], "minutes": round(found.elapsed / 60, 2), "updates": found.step}
     write_json(dataclasses.asdict(encoder) | result, encoder.result(place))
-    text = f"encoder {encoder.geometry} {encoder.ratio:.0%} {encoder.decoder}"
+    text = f"encoder {encoder.geometry} {encoder.ratio:.0%} {encoder.target} {encoder.decoder}"
     return f"{text}: linear probe {looks[-1].get('linear_probe')}"
 
 

@@ -26,6 +26,7 @@ TITLES = {
     "labels": "few labels: pretrained or not",
     "larger": "pretrained against four times as large from scratch",
     "masking": "what Masked Spectrogram Modeling hides",
+    "targets": "what is rebuilt in Masked Spectrogram Modeling",
     "decoders": "what rebuilds in Masked Spectrogram Modeling",
     "networks": "stems, heads and optimisers, all from scratch",
     "heads": "heads, on a frozen encoder and on one that learns",
@@ -37,6 +38,7 @@ TITLES = {
     "rates": "mIoU by sample rate, at 10 to 30 dB",
     "captures": "recordings that somebody made",
 }
+ENCODERS = ("masking", "targets", "decoders")  # tables that compare encoders, by what probes say of them too
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _reader(table: str, place: Place, labels: tuple[str, ...]) -> Callable[[Tria
             return summary(result["recordings"])
         if not on_test:
             return _levels(table, result["levels"], labels)
-        return _on_test(result) | (_of_encoder(encoder_of(trial, place), place) if table == "masking" else {})
+        return _on_test(result) | (_of_encoder(encoder_of(trial, place), place) if table in ENCODERS else {})
 
     return read
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from training.config import Geometry
+from training.config import Geometry, Target
 
 Method = Literal["vit", "unet", "energy", "file"]
 SHARES = (0.01, 0.05, 0.2, 1.0)
 FEW = 0.05  # the share of labels that few labels are, where one is enough
-RATIOS = (0.6, 0.75, 0.9)
-CHOICES = ("decoder", "embedding", "head", "optimiser")  # of a trial that has another than the recipe
+RATIOS = (0.3, 0.5, 0.75)
+CHOICES = ("target", "decoder", "embedding", "head", "optimiser")  # of a trial that has another than the recipe
 LOSSES = ("weighted, Dice", "weighted", "plain", "plain, Dice", "focal")
 
 
@@ -32,9 +32,9 @@ class Trial:
         What Masked Spectrogram Modeling hid; the recipe's choice where empty.
     ratio : float
         Share of patches that it hid; the recipe's choice where 0.
-    decoder : str
-        What rebuilt in Masked Spectrogram Modeling, as :class:`training.config.Masking` has it; the recipe's choice
-        where empty.
+    target, decoder : str
+        What was rebuilt in Masked Spectrogram Modeling, and what rebuilt it, as :class:`training.config.Masking` has
+        them; the recipe's choice where empty.
     scale : int
         Size of the transformer's blocks, relative to the recipe's.
     embedding, head, optimiser : str
@@ -55,6 +55,7 @@ class Trial:
     start: str = "scratch"
     geometry: str = ""
     ratio: float = 0.0
+    target: str = ""
     decoder: str = ""
     scale: int = 1
     embedding: str = ""
@@ -124,9 +125,10 @@ def _with_shares(trials: Sequence[Trial], shares: Sequence[float]) -> Iterator[T
 
 
 def _labels() -> Iterator[Trial]:
-    """A: few labels; from scratch also with twice the updates, as much time as pretraining and finetuning take."""
+    """A: few labels; from scratch also with twice the updates, for want of time with two shares only."""
     longer = dataclasses.replace(SCRATCH, budget=2.0)
-    yield from _with_shares((MSM, SCRATCH, longer, UNET), SHARES)
+    yield from _with_shares((MSM, SCRATCH), SHARES)
+    yield from _with_shares((longer, UNET), (FEW, 1.0))
     yield ENERGY
 
 
@@ -144,6 +146,13 @@ def _masking() -> Iterator[Trial]:
     for trial in (SCRATCH, UNET):
         yield dataclasses.replace(trial, labels=FEW, budget=0.5)
     yield ENERGY
+
+
+def _targets() -> Iterator[Trial]:
+    """What is rebuilt in pretraining."""
+    kinds = [dataclasses.replace(MSM, target=target) for target in get_args(Target)]
+    yield from _with_shares((*kinds, SCRATCH), (0.01, FEW, 1.0))
+    yield from (UNET, ENERGY)
 
 
 def _decoders() -> Iterator[Trial]:
@@ -203,6 +212,7 @@ TABLES: dict[str, Callable[[], Iterator[Trial]]] = {
     "rates": _main,
     "captures": _main,
     "masking": _masking,
+    "targets": _targets,
     "decoders": _decoders,
     "networks": _networks,
     "heads": _heads,
