@@ -17,6 +17,7 @@ from scipy import ndimage
 from rfvit_rt.datatypes import Annotation, Mask
 
 BLOCK_STEPS = 128  # boxes are grown in blocks of this many steps, counted from the segment's start: 20 ms at 156.25 us
+OTHER = "other"  # label of signals that have no name, in models that have it
 FAR = 1 << 30  # further away, in steps or bins, than any closing tolerance
 
 
@@ -49,8 +50,10 @@ class SegmentSettings:
     min_pixels : int
         Boxes with fewer labelled pixels are dropped.
     min_confidence : float
-        Boxes whose label has a lower mean probability are dropped, 0 to 1. Below one half, a signal whose class is in
-        doubt is still reported, with the low confidence that it has.
+        Boxes whose label has a lower mean probability are dropped, 0 to 1.
+    name_confidence : float
+        Boxes whose label has a lower mean probability are called `OTHER`, 0 to 1, where the model has that label: a
+        signal is there, but its name is more likely wrong than right. The confidence stays that of the likeliest name.
     edge_share : float
         A bin belongs to a box if it is labelled at least this share as often as the box's typical bin, 0 to 1.
     max_duration : float
@@ -67,11 +70,12 @@ class SegmentSettings:
     min_bandwidth: float = 180e3
     min_pixels: int = 16
     min_confidence: float = 0.35
+    name_confidence: float = 0.5
     edge_share: float = 0.1
     max_duration: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("enter", "stay", "min_confidence", "edge_share"):
+        for name in ("enter", "stay", "min_confidence", "name_confidence", "edge_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if self.stay > self.enter:
@@ -238,8 +242,9 @@ class _Segment:
                 continue
             if bandwidth < settings.min_bandwidth or confidence < settings.min_confidence:
                 continue
+            doubtful = confidence < settings.name_confidence and OTHER in self.labels
             yield Annotation(
-                label=label,
+                label=OTHER if doubtful else label,
                 sample_start=start,
                 sample_count=end - start,
                 freq_lower_edge=mask.lower_edge(box.start),

@@ -208,6 +208,17 @@ def test_specks_are_dropped(times: slice, bins: slice, probability: float) -> No
     assert not list(annotate([mask(picture)], LABELS))
 
 
+@pytest.mark.parametrize(("probability", "label"), [(0.45, "other"), (0.55, "LTE")])
+def test_a_name_that_is_more_likely_wrong_than_right_is_not_given(probability: float, label: str) -> None:
+    picture = np.zeros((128, 256, 4), np.float32)
+    picture[:, :, 0] = 1
+    picture[10:60, 100:150] = (0.2, probability, 0.6 - probability, 0.2)
+    box = only(annotate([mask(picture)], ["background", "LTE", "NR", "other"]))
+    assert (box.label, box.confidence) == (label, pytest.approx(probability))
+    nameless = only(annotate([mask(picture)], ["background", "LTE", "NR", "WLAN"]))  # has no word for doubt
+    assert nameless.label == "LTE"
+
+
 def test_min_duration() -> None:
     picture = empty(128)
     paint(picture, slice(10, 20), slice(100, 150), 1)

@@ -25,7 +25,6 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 
 LABELS = ("background", "LTE", "NR")  # where a folder does not say what its labels are
 CELLULAR = ("LTE", "NR")
-OTHER = "other"  # label of signals that have no class of their own
 UNNAMED = 254  # mask value of pixels that are background or OTHER, and nothing in the picture says which
 IGNORED = 255  # mask value of pixels that teach nothing: steps that a short window does not have, unknown signals
 RECORD = "scenes.json"

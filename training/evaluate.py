@@ -24,12 +24,13 @@ from scipy.ndimage import uniform_filter
 from rfvit_rt.contract import read_model
 from rfvit_rt.engines import load_engine
 from rfvit_rt.errors import ModelError, OutputError, SpecMismatch
+from rfvit_rt.segments import OTHER
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, curves
 from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec
 from training.calibration import Reliability
 from training.command import progress_bar, run
-from training.datasets import OTHER, UNNAMED, Windows, open_windows
+from training.datasets import UNNAMED, Windows, open_windows
 from training.export import load_rounded
 from training.metrics import confusion, figures
 from training.networks import network_of

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rfvit_rt.errors import ModelError, RecordingError
+from rfvit_rt.segments import OTHER
 from rfvit_rt.vit import Segmenter
 from training import checkpoint, curves
 from training.accelerator import Accelerator, choose_workers
@@ -23,7 +24,7 @@ from training.batches import Batch, Part, evaluation_batches, read_spec, some_sc
 from training.calibration import Calibration, fit_calibration, fold
 from training.command import progress_bar, run
 from training.config import FinetuneRecipe, RecipeError, read_recipe
-from training.datasets import OTHER, Windows, open_windows
+from training.datasets import Windows, open_windows
 from training.losses import class_weights, segmentation_loss
 from training.metrics import confusion, figures
 from training.networks import make_network, network_of

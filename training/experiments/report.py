@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.datasets import CELLULAR, OTHER
+from rfvit_rt.segments import OTHER
+from training.datasets import CELLULAR
 from training.experiments.captures import TABLE as CAPTURES
 from training.experiments.captures import summary
 from training.experiments.models import Encoder, Place, encoder_of

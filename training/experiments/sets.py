@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from rfvit_rt.errors import RecordingError
+from rfvit_rt.segments import OTHER
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training.batches import read_spec
-from training.datasets import CELLULAR, OTHER, WindowWriter, open_windows, read_record
+from training.datasets import CELLULAR, WindowWriter, open_windows, read_record
 from training.scenes import LabelledWindow, labelled_window
 from training.signals.scene import RULES
 from training.signals.surroundings import SceneSettings, random_scene

@@ -192,10 +192,15 @@ def _losses() -> Iterator[Trial]:
 
 
 def _paper() -> Iterator[Trial]:
-    """The paper's setting, on data of its kind: a frozen encoder with its head, and all that learns more."""
+    """The paper's setting, on data of its kind: a frozen encoder with its head, and all that learns more.
+
+    Beside its pixels, textures.
+    """
     for head in ("blocks", "linear"):
         yield dataclasses.replace(MSM, head=head, adapt="frozen")
-    yield from (*MAIN, ENERGY)
+    textures = dataclasses.replace(MSM, target="textures")
+    yield dataclasses.replace(textures, head="blocks", adapt="frozen")
+    yield from (textures, *MAIN, ENERGY)
 
 
 def _main() -> Iterator[Trial]:

@@ -17,8 +17,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rfvit_rt.segments import OTHER
 from rfvit_rt.spectrogram import SpectrogramSpec
-from training.datasets import IGNORED, OTHER, UNNAMED
+from training.datasets import IGNORED, UNNAMED
 from training.signals import receiver as rx
 from training.signals.bursts import Signal
 from training.signals.bursts import occupancy as burst_occupancy
