@@ -125,10 +125,10 @@ def _with_shares(trials: Sequence[Trial], shares: Sequence[float]) -> Iterator[T
 
 
 def _labels() -> Iterator[Trial]:
-    """A: few labels; from scratch also with twice the updates, for want of time with two shares only."""
-    longer = dataclasses.replace(SCRATCH, budget=2.0)
+    """A: few labels; with two of the shares also twice the updates."""
+    longer = [dataclasses.replace(trial, budget=2.0) for trial in (MSM, SCRATCH)]
     yield from _with_shares((MSM, SCRATCH), SHARES)
-    yield from _with_shares((longer, UNET), (FEW, 1.0))
+    yield from _with_shares((*longer, UNET), (FEW, 1.0))
     yield ENERGY
 
 
