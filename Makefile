@@ -89,7 +89,8 @@ experiments-smoke: .venv/development
 	rm -rf $(EXPERIMENTS)
 	.venv/bin/python -m training.scenes --out $(EXPERIMENTS)/scenes --train 160 --validation 24 --test 60
 	.venv/bin/python -m training.experiments larger labels snr alarms rates captures masking targets decoders \
-		networks heads adapt losses paper --data $(EXPERIMENTS)/scenes --out $(EXPERIMENTS) --seeds 1 --unet-width 4 --windows 24 --set-windows 6 \
+		networks heads adapt losses paper --data $(EXPERIMENTS)/scenes --out $(EXPERIMENTS) \
+		--seeds 1 --unet-width 4 --windows 24 --set-windows 6 \
 		--pretraining training/configs/pretrain_experiment_smoke.toml \
 		--finetuning training/configs/finetune_experiment_smoke.toml --captures flowgraphs/recordings
 

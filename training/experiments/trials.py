@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from training.config import Geometry, Target
+from training.config import Geometry
 
 Method = Literal["vit", "unet", "energy", "file"]
 SHARES = (0.01, 0.05, 0.2, 1.0)
@@ -149,9 +149,9 @@ def _masking() -> Iterator[Trial]:
 
 
 def _targets() -> Iterator[Trial]:
-    """What is rebuilt in pretraining."""
-    kinds = [dataclasses.replace(MSM, target=target) for target in get_args(Target)]
-    yield from _with_shares((*kinds, SCRATCH), (0.01, FEW, 1.0))
+    """What is rebuilt in pretraining: textures, as the recipe says, or less."""
+    less = [dataclasses.replace(MSM, target=target) for target in ("normalised", "pixels")]
+    yield from _with_shares((MSM, *less, SCRATCH), (0.01, FEW, 1.0))
     yield from (UNET, ENERGY)
 
 
