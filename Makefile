@@ -88,11 +88,12 @@ smoke: .venv/development
 experiments-smoke: .venv/development
 	rm -rf $(EXPERIMENTS)
 	.venv/bin/python -m training.scenes --out $(EXPERIMENTS)/scenes --train 160 --validation 24 --test 60
-	.venv/bin/python -m training.experiments larger labels snr alarms rates captures masking targets decoders \
-		networks heads adapt losses paper --data $(EXPERIMENTS)/scenes --out $(EXPERIMENTS) \
+	.venv/bin/python -m training.experiments larger labels snr alarms rates captures masking targets recordings \
+		decoders networks heads adapt losses paper --data $(EXPERIMENTS)/scenes --out $(EXPERIMENTS) \
 		--seeds 1 --unet-width 4 --windows 24 --set-windows 6 \
 		--pretraining training/configs/pretrain_experiment_smoke.toml \
-		--finetuning training/configs/finetune_experiment_smoke.toml --captures flowgraphs/recordings
+		--finetuning training/configs/finetune_experiment_smoke.toml --captures flowgraphs/recordings \
+		--unlabelled flowgraphs/recordings
 
 # Debian and Ubuntu leave venv and ensurepip out of their Python; without them the first command fails half-way.
 .venv/bin/pip:

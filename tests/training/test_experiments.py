@@ -162,8 +162,11 @@ def test_a_call_makes_what_is_missing_and_nothing_twice(
 def test_wrong_calls_are_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no table sizes; choose of labels, larger"):
         make.main(["sizes"], data=scenes, out=tmp_path)
-    with pytest.raises(RecordingError, match="--captures"):
-        make.main(["captures"], data=scenes, out=tmp_path)
+    for table in ("captures", "recordings"):
+        with pytest.raises(RecordingError, match=f"the table {table} needs recordings.*--captures"):
+            make.main([table], data=scenes, out=tmp_path)
+    with pytest.raises(RecordingError, match="--unlabelled"):
+        make.main(["recordings"], data=scenes, out=tmp_path, captures=tmp_path)
 
 
 def write_down(number: int) -> str:
@@ -292,6 +295,26 @@ def test_a_model_is_measured_on_recordings_and_summed_up(recording: Recording, p
     assert f"| made | LTE {result['frequency_iou']:.2f} |" in text
     with pytest.raises(RecordingError, match="holds no SigMF recordings"):
         Captures(recording.meta_path.parent, left_out=("*",)).recordings()
+
+
+def test_an_encoder_sees_recordings_where_a_trial_says_so(made: Place, recording: Recording) -> None:
+    folder = recording.meta_path.parent
+    there = dataclasses.replace(made, unlabelled=folder)
+    trial = dataclasses.replace(MSM, unlabelled="recordings")
+    encoder = encoder_of(trial, there)
+    assert encoder is not None
+    assert encoder.folder(there) != Encoder("region", 0.75, "textures", "patches").folder(there)
+    make_encoder(encoder, there)
+    assert open_windows(encoder.folder(there) / "windows" / "train").labels == ("background",)
+    answer(trial, there)
+    row = {"recording": "made", "carriers": [{"label": "LTE", "frequency_iou": 0.8}], "wrong_share": 0.0}
+    write_json({"recordings": [row]}, there.result(trial, "captures"))  # the runtime has no windows as small as here
+    rows = report.gather("recordings", [MSM, trial], there, ("background", "LTE", "NR"))
+    assert [row.text for row in rows] == [
+        "ViT, after MSM, unlabelled: recordings"
+    ]  # no result of the other on captures
+    assert {"found", "mIoU", "linear probe, mIoU"} <= rows[0].figures.keys()
+    assert rows[0].text in report.write("recordings", rows, there, ("background", "LTE", "NR"))
 
 
 def test_the_summary_takes_carriers_and_other_recordings_apart() -> None:

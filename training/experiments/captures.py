@@ -26,7 +26,8 @@ from training.trials import write_json
 from training.weathering import matches, weathered
 
 ENOUGH = 0.75  # frequency IoU at which a carrier counts as found
-TABLE = "captures"
+CAPTURES = "captures"  # name of the results, whichever table shows them
+TABLES = (CAPTURES, "recordings")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def answer_on_captures(trial: Trial, place: Place, captures: Captures) -> str:
             if matches(recording.meta_path, captures.clean):
                 blocks = weathered(recording, np.random.default_rng(trial.seed))
             rows.append(compare(recording, blocks, engine, contract))
-    write_json({"trial": dataclasses.asdict(trial), "recordings": rows, **summary(rows)}, place.result(trial, TABLE))
+    write_json({"trial": dataclasses.asdict(trial), "recordings": rows, **summary(rows)}, place.result(trial, CAPTURES))
     return f"captures: {trial.text}, seed {trial.seed}"
 
 

@@ -55,6 +55,10 @@ def main(
         list[str] | None,
         typer.Option(help="Pattern of names of captures that were computed: they get echoes, and noise of 15 dB SNR."),
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Folder of SigMF recordings that an encoder is pretrained on too, for the table recordings."),
+    ] = None,
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Pattern of names of captures that hold LTE or NR but do not say so.")
     ] = None,
@@ -63,11 +67,15 @@ def main(
     unknown = sorted(set(tables) - set(TABLES))
     if unknown:
         raise RecordingError(f"there is no table {', '.join(unknown)}; choose of {', '.join(TABLES)}")
-    if recorded.TABLE in tables and captures is None:
-        raise RecordingError("the table captures needs recordings; give their folder with --captures")
+    for table in tables:
+        if table in recorded.TABLES and captures is None:
+            raise RecordingError(f"the table {table} needs recordings; give their folder with --captures")
+    if "recordings" in tables and unlabelled is None:
+        raise RecordingError("the table recordings needs some to pretrain on; give their folder with --unlabelled")
     pretrain_recipe = read_recipe(pretraining, PretrainRecipe).for_run(pretrain_updates, None)
     finetune_recipe = read_recipe(finetuning, FinetuneRecipe).for_run(updates, None)
-    place = Place(data, out, _alone(pretrain_recipe), _alone(finetune_recipe), UNetSize(unet_width), windows)
+    recipes = _alone(pretrain_recipe), _alone(finetune_recipe)
+    place = Place(data, out, *recipes, UNetSize(unet_width), windows, unlabelled)
     train = open_windows(data / "train")
     labels = train.labels
     if any(window_sets(table, labels) for table in tables):
@@ -83,11 +91,11 @@ def main(
             run_trials(functools.partial(_make_set, place=place, count=set_windows), missing, processes)
             measure_sets = functools.partial(answer_on_sets, place=place, sets=sets)
             run_trials(measure_sets, _missing(each, place, table), processes)
-        if table == recorded.TABLE and captures is not None:
+        if table in recorded.TABLES and captures is not None:
             folder = recorded.Captures(captures, tuple(clean or ()), tuple(leave_out or ()))
             folder.recordings()  # what cannot be read is said before any work
             on_captures = functools.partial(recorded.answer_on_captures, place=place, captures=folder)
-            run_trials(on_captures, _missing(each, place, table), processes)
+            run_trials(on_captures, _missing(each, place, recorded.CAPTURES), processes)
         typer.echo(report.write(table, report.gather(table, each, place, labels), place, labels))
     typer.echo(f"tables, JSON and pictures: {out / 'tables'}")
 

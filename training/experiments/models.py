@@ -47,6 +47,8 @@ class Place:
         Of the baseline; to cost about as much as the transformer.
     windows : int or None
         Windows of the test split that are measured on; all where not given.
+    unlabelled : Path or None
+        Folder of recordings that encoders see where a trial says so.
     """
 
     data: Path
@@ -55,6 +57,7 @@ class Place:
     finetuning: FinetuneRecipe
     unet: UNetSize
     windows: int | None = None
+    unlabelled: Path | None = None
 
     def result(self, trial: Trial, table: str = "test") -> Path:
         """File of a trial's figures: on the test split, or on what a table measures on."""
@@ -67,16 +70,21 @@ class Place:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder to be pretrained: what is hidden from it, how much of that, what is rebuilt, and what rebuilds it."""
+    """An encoder to be pretrained.
+
+    What is hidden from it, how much of that, what is rebuilt, what rebuilds it; and what it sees beside scenes.
+    """
 
     geometry: str
     ratio: float
     target: str
     decoder: str
+    unlabelled: str = ""
 
     def folder(self, place: Place) -> Path:
         """Where it lies."""
-        return place.out / "encoders" / f"{self.geometry}-{self.ratio:g}-{self.target}-{self.decoder}"
+        name = f"{self.geometry}-{self.ratio:g}-{self.target}-{self.decoder}"
+        return place.out / "encoders" / (f"{name}-{self.unlabelled}" if self.unlabelled else name)
 
     def result(self, place: Place) -> Path:
         """File that says what it knows."""
@@ -93,23 +101,25 @@ def encoder_of(trial: Trial, place: Place) -> Encoder | None:
         trial.ratio or masking.ratio,
         trial.target or masking.target,
         trial.decoder or masking.decoder,
+        trial.unlabelled,
     )
 
 
 def make_encoder(encoder: Encoder, place: Place) -> str:
     """Pretrain, or go on pretraining; a line about what the probes say."""
     folder, base = encoder.folder(place), place.pretraining
-    masking = dataclasses.replace(base.masking, **dataclasses.asdict(encoder))
+    hidden = {name: value for name, value in dataclasses.asdict(encoder).items() if name != "unlabelled"}
+    masking = dataclasses.replace(base.masking, **hidden)
+    recordings = place.unlabelled if encoder.unlabelled else None
     recipe = dataclasses.replace(base, masking=masking)
     with _log(folder), Processes(recipe.optimisation) as processes:
-        sources = find_sources(place.data, None, None, folder, recipe, processes)
+        sources = find_sources(place.data, recordings, None, folder, recipe, processes)
         pretrain(recipe, sources, folder, (folder / checkpoint.LAST).is_file(), processes)
     looks = [entry for entry in curves.entries_of(folder) if "held_out" in entry]
     found = checkpoint.load(folder / checkpoint.LAST)
     result = {"first": looks[0], "last": looks[-1], "minutes": round(found.elapsed / 60, 2), "updates": found.step}
     write_json(dataclasses.asdict(encoder) | result, encoder.result(place))
-    text = f"encoder {encoder.geometry} {encoder.ratio:.0%} {encoder.target} {encoder.decoder}"
-    return f"{text}: linear probe {looks[-1].get('linear_probe')}"
+    return f"encoder {folder.name}: linear probe {looks[-1].get('linear_probe')}"
 
 
 def recipe_of(trial: Trial, place: Place, n_labels: int) -> FinetuneRecipe:

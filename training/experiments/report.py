@@ -13,8 +13,8 @@ from typing import Any
 
 from rfvit_rt.segments import OTHER
 from training.datasets import CELLULAR
-from training.experiments.captures import TABLE as CAPTURES
-from training.experiments.captures import summary
+from training.experiments.captures import CAPTURES, summary
+from training.experiments.captures import TABLES as ON_CAPTURES
 from training.experiments.models import Encoder, Place, encoder_of
 from training.experiments.sets import WindowSet, window_sets
 from training.experiments.trials import ENERGY, Trial
@@ -28,6 +28,7 @@ TITLES = {
     "larger": "pretrained against four times as large from scratch",
     "masking": "what Masked Spectrogram Modeling hides",
     "targets": "what is rebuilt in Masked Spectrogram Modeling",
+    "recordings": "what recordings without labels add to pretraining",
     "decoders": "what rebuilds in Masked Spectrogram Modeling",
     "networks": "stems, heads and optimisers, all from scratch",
     "heads": "heads, on a frozen encoder and on one that learns",
@@ -39,7 +40,7 @@ TITLES = {
     "rates": "mIoU by sample rate, at 10 to 30 dB",
     "captures": "recordings that somebody made",
 }
-ENCODERS = ("masking", "targets", "decoders")  # tables that compare encoders, by what probes say of them too
+ENCODERS = ("masking", "targets", "recordings", "decoders")  # tables that compare encoders, by probes too
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,24 @@ def gather(table: str, asked: Iterable[Trial], place: Place, labels: tuple[str, 
 
 
 def _reader(table: str, place: Place, labels: tuple[str, ...]) -> Callable[[Trial], Figures | None]:
+    def result(trial: Trial, kind: str) -> dict[str, Any] | None:
+        path = place.result(trial, kind)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
     def read(trial: Trial) -> Figures | None:
-        on_test = not window_sets(table, labels) and table != CAPTURES
-        path = place.result(trial) if on_test else place.result(trial, table)
-        if not path.is_file():
-            return None
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if table == CAPTURES:
-            return summary(result["recordings"])
-        if not on_test:
-            return _levels(table, result["levels"], labels)
-        return _on_test(result) | (_of_encoder(encoder_of(trial, place), place) if table in ENCODERS else {})
+        if window_sets(table, labels):
+            found = result(trial, table)
+            return _levels(table, found["levels"], labels) if found else None
+        figures: Figures = {}
+        if table in ON_CAPTURES:
+            if (found := result(trial, CAPTURES)) is None:
+                return None
+            figures |= summary(found["recordings"])
+        if table != CAPTURES:
+            if (found := result(trial, "test")) is None:
+                return None
+            figures |= _on_test(found)
+        return figures | (_of_encoder(encoder_of(trial, place), place) if table in ENCODERS else {})
 
     return read
 
@@ -136,7 +144,7 @@ def write(table: str, rows: list[Row], place: Place, labels: tuple[str, ...]) ->
         [row.text, *(_cell(name, row.figures.get(name, []), shares) for name in columns), _seeds(row)] for row in rows
     ]
     text = f"## {TITLES[table]}\n\n" + markdown(["", *columns, "seeds"], lines) + "\n"
-    if table == CAPTURES:
+    if table in ON_CAPTURES:
         text += "\n" + _by_recording(rows, place) + "\n"
     folder = place.out / "tables"
     entries = [

@@ -14,7 +14,7 @@ Method = Literal["vit", "unet", "energy", "file"]
 SHARES = (0.01, 0.05, 0.2, 1.0)
 FEW = 0.05  # the share of labels that few labels are, where one is enough
 RATIOS = (0.3, 0.5, 0.75)
-CHOICES = ("target", "decoder", "embedding", "head", "optimiser")  # of a trial that has another than the recipe
+CHOICES = ("target", "decoder", "unlabelled", "embedding", "head", "optimiser")  # where a trial has its own
 LOSSES = ("weighted, Dice", "weighted", "plain", "plain, Dice", "focal")
 
 
@@ -35,6 +35,8 @@ class Trial:
     target, decoder : str
         What was rebuilt in Masked Spectrogram Modeling, and what rebuilt it, as :class:`training.config.Masking` has
         them; the recipe's choice where empty.
+    unlabelled : str
+        What Masked Spectrogram Modeling saw beside scenes: ``recordings``, or nothing.
     scale : int
         Size of the transformer's blocks, relative to the recipe's.
     embedding, head, optimiser : str
@@ -57,6 +59,7 @@ class Trial:
     ratio: float = 0.0
     target: str = ""
     decoder: str = ""
+    unlabelled: str = ""
     scale: int = 1
     embedding: str = ""
     head: str = ""
@@ -151,8 +154,13 @@ def _masking() -> Iterator[Trial]:
 def _targets() -> Iterator[Trial]:
     """What is rebuilt in pretraining: textures, as the recipe says, or less."""
     less = [dataclasses.replace(MSM, target=target) for target in ("normalised", "pixels")]
-    yield from _with_shares((MSM, *less, SCRATCH), (0.01, FEW, 1.0))
+    yield from _with_shares((MSM, *less, SCRATCH), (FEW, 1.0))
     yield from (UNET, ENERGY)
+
+
+def _recordings() -> Iterator[Trial]:
+    """What recordings without labels add to pretraining."""
+    yield from (MSM, dataclasses.replace(MSM, unlabelled="recordings"), SCRATCH, UNET, ENERGY)
 
 
 def _decoders() -> Iterator[Trial]:
@@ -218,6 +226,7 @@ TABLES: dict[str, Callable[[], Iterator[Trial]]] = {
     "captures": _main,
     "masking": _masking,
     "targets": _targets,
+    "recordings": _recordings,
     "decoders": _decoders,
     "networks": _networks,
     "heads": _heads,
