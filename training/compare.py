@@ -35,6 +35,7 @@ from rfvit_rt.errors import RfvitError
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.pipeline import PipelineSettings, PipelineStatistics, analyse
 from rfvit_rt.segments import annotate
+from rfvit_rt.sinks.sigmf import is_result
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.stitching import stitch
 from training.command import run
@@ -59,8 +60,10 @@ def main(
     for name in ("Recording", "Annotated, frequency IoU", "Found", "Annotated area found", "Labelled LTE or NR"):
         table.add_column(name)
     rows = []
+    if results := [path.name for path in recordings if is_result(path)]:
+        typer.echo(f"left out, their boxes are a model's: {', '.join(results)}", err=True)
     with load_engine(file) as engine:
-        for path in recordings:
+        for path in (path for path in recordings if not is_result(path)):
             try:
                 recording = open_recording(path)
                 blocks = recording.blocks()

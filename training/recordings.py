@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rfvit_rt.datatypes import Window
 from rfvit_rt.errors import RecordingError, RfvitError
+from rfvit_rt.sinks.sigmf import CORRECTED, is_result
 from rfvit_rt.sources.recording import (
     ARCHIVE_SUFFIX,
     COMPRESSED_SUFFIXES,
@@ -35,7 +36,10 @@ Report = Callable[[str], None]
 
 
 def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
-    """Open every SigMF recording below a folder; those that cannot be read are reported by name.
+    """Open every SigMF recording below a folder; what is left out is reported by name.
+
+    That is what cannot be read, and what ``rfvit segment`` wrote, since its boxes are a model's. Samples count once: of
+    several files about the same ones, that which the page has saved with somebody's corrections is taken.
 
     Returns
     -------
@@ -53,6 +57,9 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
     refused = 0
     for path in sorted(path for path in folder.rglob("*") if _is_recording(path)):
         name = path.relative_to(folder).as_posix()
+        if is_result(path):
+            report(f"left out {name}: its boxes are a model's; rename it if somebody has corrected them")
+            continue
         try:
             found[name] = open_recording(path)
         except RfvitError as error:
@@ -63,7 +70,17 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
     if not found:
         reason = f"none of {refused} recordings can be read" if refused else "there is no SigMF recording"
         raise RecordingError(f"{reason} below {folder}; it needs .sigmf-meta files with their .sigmf-data, or .sigmf")
-    return found
+    return _once_each(found, report)
+
+
+def _once_each(found: dict[str, Recording], report: Report) -> dict[str, Recording]:
+    """Leave out recordings of the same samples but one: a window must not have a twin in another split."""
+    chosen: dict[Path, str] = {}
+    for name in sorted(found, key=lambda name: (CORRECTED not in name, name)):
+        data = found[name].data_path.resolve()
+        if chosen.setdefault(data, name) != name:
+            report(f"left out {name}: {chosen[data]} has the same samples")
+    return {name: found[name] for name in found if name in chosen.values()}
 
 
 def _is_recording(path: Path) -> bool:

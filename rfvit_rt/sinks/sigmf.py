@@ -37,12 +37,19 @@ from rfvit_rt.wire.samples import from_complex64
 
 GENERATOR = f"rfvit-rt {__version__}"
 EXTENSION = {"name": "rfvit", "version": "1.0.0", "optional": True}
+CORRECTED = ".corrected"  # in the names of files with a person's corrections
+RESULT_SUFFIX = f".rfvit{META_SUFFIX}"
 
 
 def default_output(recording: Recording) -> Path:
     """Return ``<name>.rfvit.sigmf-meta`` beside the recording."""
     name = recording.meta_path.name.removesuffix(META_SUFFIX).removesuffix(ARCHIVE_SUFFIX)
-    return recording.meta_path.with_name(f"{name}.rfvit{META_SUFFIX}")
+    return recording.meta_path.with_name(name + RESULT_SUFFIX)
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is named as :func:`default_output` names what a model found: nobody's annotations."""
+    return path.name.endswith(RESULT_SUFFIX)
 
 
 def check_annotations_output(recording: Recording, output: str | Path, overwrite: bool = False) -> None:

@@ -20,7 +20,7 @@ from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import IQBlock
 from rfvit_rt.errors import OutputError
 from rfvit_rt.sinks.files import replace_file
-from rfvit_rt.sinks.sigmf import EXTENSION, GENERATOR, serialise, write_annotations
+from rfvit_rt.sinks.sigmf import CORRECTED, EXTENSION, GENERATOR, serialise, write_annotations
 from rfvit_rt.sources.recording import ARCHIVE_SUFFIX, DATA_SUFFIX, META_SUFFIX, Recording
 from rfvit_rt.web.corrections import shifted, sigmf_annotations
 from rfvit_rt.web.protocol import Box
@@ -161,7 +161,7 @@ class CorrectedCopy:
         """The metadata file; another one that has this name is not replaced."""
         if self._path is None:
             name = self._recording.meta_path.name.removesuffix(META_SUFFIX).removesuffix(ARCHIVE_SUFFIX)
-            self._path = _free_name(self._folder, f"{name}.corrected")
+            self._path = _free_name(self._folder, name + CORRECTED)
         return self._path
 
     def write(self, boxes: Sequence[Box]) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from rfvit_rt.datatypes import Annotation
 from rfvit_rt.errors import ModelError, RecordingError, SpecMismatch
-from rfvit_rt.sinks.sigmf import write_recording
+from rfvit_rt.sinks.sigmf import default_output, write_annotations, write_recording
 from rfvit_rt.sources.recording import open_recording
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, spectrogram, tiles
 from training import checkpoint, curves, finetune, pretrain
@@ -88,6 +88,21 @@ def test_what_cannot_be_read_is_reported_by_name(tmp_path: Path) -> None:
         "WARNING",
     ]
     assert lines[-1].startswith("WARNING: 3 of 4 recordings below")
+
+
+def test_what_a_model_found_is_no_annotation_and_samples_count_once(tmp_path: Path) -> None:
+    one = record(tmp_path / "one")
+    record(tmp_path / "two")
+    result, corrected = default_output(open_recording(one)), tmp_path / "one.corrected.sigmf-meta"
+    for output in (result, corrected):
+        write_annotations(open_recording(one), [], output, model_name="model", model_hash="0" * 64)
+    assert result.name == "one.rfvit.sigmf-meta"
+    lines: list[str] = []
+    assert list(find_recordings(tmp_path, lines.append)) == [corrected.name, "two.sigmf-meta"]
+    assert lines == [
+        f"left out {result.name}: its boxes are a model's; rename it if somebody has corrected them",
+        f"left out {one.name}: {corrected.name} has the same samples",
+    ]
 
 
 def test_a_folder_without_recordings_is_an_error(tmp_path: Path) -> None:
