@@ -209,9 +209,12 @@ class Emission:
     burst_count : int
         Annotations it consists of.
     duty_cycle : float
-        Share of the time between first and last seen that is covered by its annotations, 0 to 1.
+        Share of what was heard there between first and last seen that is covered by its annotations, 0 to 1: neither
+        samples that were lost nor those at other centre frequencies count.
     confidence : float
         Mean confidence of its annotations, weighted by their durations.
+    is_absolute : bool
+        Whether the band is one of absolute frequencies; else it is relative to the centre.
     """
 
     label: str
@@ -222,6 +225,7 @@ class Emission:
     burst_count: int
     duty_cycle: float
     confidence: float
+    is_absolute: bool = True
 
 
 @dataclass(frozen=True)

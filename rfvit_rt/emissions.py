@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from rfvit_rt.datatypes import Annotation, Emission
 
 MIN_BAND_OVERLAP = 0.5  # intersection over union of two bands that are taken for one
 OPEN_INTERVALS = 64  # intervals kept apart per emission, to place annotations that come late
+OPEN_STRETCHES = 64  # stretches of samples kept apart per centre frequency, likewise
 MOST_OPEN = 2000  # emissions that an annotation may join; a sweep over 6 GHz full of 5 MHz carriers meets 1200
 
 
@@ -23,8 +25,9 @@ class EmissionTracker:
     ended and is let go; what comes in its band later begins another. So memory and the work for an annotation depend on
     the number of open emissions, however long the stream.
 
-    The duty cycle counts time covered by several annotations once; that is exact as long as an annotation comes at most
-    `OPEN_INTERVALS` separate intervals late.
+    The duty cycle is a share of what was listened to: samples that were lost, or that came from another centre
+    frequency of a survey, are neither on air nor off. It counts time covered by several annotations once; that is
+    exact as long as an annotation comes at most `OPEN_INTERVALS` separate intervals late.
 
     Parameters
     ----------
@@ -44,11 +47,28 @@ class EmissionTracker:
         self.most = most
         self.let_go = 0
         self._open: list[_Track] = []  # in order of their last annotations' coming
+        self._heard: dict[float | None, _Heard] = {}  # by centre frequency, in order of their last samples
 
     @property
     def count(self) -> int:
         """All emissions so far, those let go included."""
         return self.let_go + len(self._open)
+
+    def listen(self, sample_start: int, sample_end: int, frequency: float | None) -> None:
+        """Note that samples were analysed, before the annotations in them; a stream of which this never is has no gaps.
+
+        Parameters
+        ----------
+        sample_start, sample_end : int
+            Stream positions of the first sample and just past the last.
+        frequency : float or None
+            Centre frequency in Hz, as the annotations have it.
+        """
+        heard = self._heard.pop(frequency, None) or _Heard(sample_start)
+        heard.add(sample_start, sample_end)
+        self._heard[frequency] = heard
+        if len(self._heard) > self.most:
+            del self._heard[next(iter(self._heard))]
 
     def add(self, annotation: Annotation) -> Emission | None:
         """Take up one annotation; give the emission that has to be let go for it, if any."""
@@ -57,7 +77,7 @@ class EmissionTracker:
             track = _Track(annotation)
         else:
             self._open.remove(track)
-        track.add(annotation)
+        track.add(annotation, self._heard.get(annotation.frequency))
         self._open.append(track)
         if len(self._open) <= self.most:
             return None
@@ -97,6 +117,32 @@ def _place(emission: Emission) -> tuple[str, float, float, int]:
     return emission.label, emission.freq_lower_edge, emission.freq_upper_edge, emission.first_seen
 
 
+class _Heard:
+    """How many samples before a position were heard at one centre frequency; all of those before the first count."""
+
+    def __init__(self, first: int) -> None:
+        self.stretches: deque[tuple[int, int, int]] = deque([(first, first, first)], OPEN_STRETCHES)
+
+    def add(self, start: int, end: int) -> None:
+        """Take up the next samples; what lies before the last ones counts already, as after a sender's restart."""
+        first, last, before = self.stretches[-1]
+        start = max(start, last)
+        if end <= start:
+            return
+        if start <= last + 1:  # where windows are not whole numbers of samples, their ends are rounded
+            self.stretches[-1] = (first, end, before)
+        else:
+            self.stretches.append((start, end, before + last - first))
+
+    def until(self, position: int) -> int:
+        """Count the samples before a position; before the oldest stretch that is kept, as if none were missing."""
+        for start, end, before in reversed(self.stretches):
+            if position >= start:
+                return before + min(position, end) - start
+        start, _, before = self.stretches[0]
+        return before - (start - position)
+
+
 class _Track:
     """Running sums of one emission."""
 
@@ -111,6 +157,9 @@ class _Track:
         self.covered = 0  # samples before `folded`
         self.folded = first.sample_start
         self.intervals: list[tuple[int, int]] = []  # apart from each other, ascending, all after `folded`
+        self.listened: dict[
+            float | None, tuple[int, int]
+        ] = {}  # by centre frequency: what was heard until first and last
 
     def overlap(self, annotation: Annotation) -> float:
         """Intersection over union of two bands that share something."""
@@ -118,7 +167,12 @@ class _Track:
         union = max(self.upper, annotation.freq_upper_edge) - min(self.lower, annotation.freq_lower_edge)
         return shared / union
 
-    def add(self, annotation: Annotation) -> None:
+    def add(self, annotation: Annotation, heard: _Heard | None) -> None:
+        """Take up an annotation in what was heard; where nothing is known of that, there were no gaps."""
+        bounds = annotation.sample_start, annotation.sample_end
+        first, last = (heard.until(bound) for bound in bounds) if heard else bounds
+        before = self.listened.get(annotation.frequency, (first, last))
+        self.listened[annotation.frequency] = min(first, before[0]), max(last, before[1])
         duration = annotation.sample_count / annotation.sample_rate
         self.duration += duration
         share = duration / self.duration
@@ -147,6 +201,7 @@ class _Track:
 
     def emission(self) -> Emission:
         covered = self.covered + sum(end - start for start, end in self.intervals)
+        listened = sum(last - first for first, last in self.listened.values())
         return Emission(
             label=self.label,
             freq_lower_edge=self.lower,
@@ -154,6 +209,7 @@ class _Track:
             first_seen=self.first_seen,
             last_seen=self.last_seen,
             burst_count=self.burst_count,
-            duty_cycle=covered / (self.last_seen - self.first_seen),
+            duty_cycle=covered / max(covered, listened),
             confidence=self.confidence / self.duration,
+            is_absolute=self.is_absolute,
         )

@@ -292,6 +292,7 @@ class Run:
             followed = [sink for sink in self._sinks if isinstance(sink, ZmqSink)]
             if followed and mask.step_count:
                 self._send(summarise(mask, self.model.contract.labels), followed)
+            self._emissions.listen(mask.sample_start, mask.sample_end, mask.frequency)
             yield mask
 
     def _note(self) -> str:

@@ -122,9 +122,23 @@ def annotation_line(annotation: Annotation) -> str:
     start = annotation.sample_start / annotation.sample_rate
     return (
         f"{start:12.4f} s  {annotation.label:5} {annotation.sample_count / annotation.sample_rate * 1e3:9.2f} ms  "
-        f"{annotation.freq_lower_edge / 1e6:+12.3f} to {annotation.freq_upper_edge / 1e6:+12.3f} MHz  "
-        f"{annotation.confidence:4.0%}"
+        f"{_edge(annotation.freq_lower_edge, annotation.frequency is not None):>12} to "
+        f"{_edge(annotation.freq_upper_edge, annotation.frequency is not None):>12} MHz  {annotation.confidence:4.0%}"
     )
+
+
+def _edge(edge: float, is_absolute: bool, digits: int = 3) -> str:
+    """An edge in MHz; one that is relative to an unknown centre frequency says so."""
+    return f"{edge / 1e6:.{digits}f}" if is_absolute else f"centre {edge / 1e6:+.{digits}f}"
+
+
+def _edges(emission: Emission) -> tuple[float, float]:
+    return emission.freq_lower_edge, emission.freq_upper_edge
+
+
+def share(value: float) -> str:
+    """A share in per cent; what is there does not become 0 by rounding."""
+    return "<1%" if 0 < value < 0.005 else f"{value:.0%}"
 
 
 def sensing_line(status: SensingStatus) -> str:
@@ -171,7 +185,7 @@ def activity_table(activities: Sequence[Activity], count: int) -> Table:
 
 
 def annotation_table(annotations: Sequence[Annotation], count: int) -> Table:
-    """Table of what was found; edges are offsets from the centre where the centre frequency is unknown.
+    """Table of what was found; edges say so where they are relative to the centre, because that is unknown.
 
     Parameters
     ----------
@@ -180,19 +194,17 @@ def annotation_table(annotations: Sequence[Annotation], count: int) -> Table:
     count : int
         How many were found in all.
     """
-    relative = any(annotation.frequency is None for annotation in annotations)
-    edge = "edge, offset" if relative else "edge"
     table = Table(title="What is where", caption=_cut(count))
     table.add_column("Label")
-    for name in ("Start", "Duration", f"Lower {edge}", f"Upper {edge}", "Confidence"):
+    for name in ("Start", "Duration", "Lower edge", "Upper edge", "Confidence"):
         table.add_column(name, justify="right")
     for annotation in annotations[:SHOWN_ROWS]:
         table.add_row(
             annotation.label,
             f"{annotation.sample_start / annotation.sample_rate * 1e3:.2f} ms",
             f"{annotation.sample_count / annotation.sample_rate * 1e3:.2f} ms",
-            f"{annotation.freq_lower_edge / 1e6:.3f} MHz",
-            f"{annotation.freq_upper_edge / 1e6:.3f} MHz",
+            f"{_edge(annotation.freq_lower_edge, annotation.frequency is not None)} MHz",
+            f"{_edge(annotation.freq_upper_edge, annotation.frequency is not None)} MHz",
             f"{annotation.confidence:.0%}",
         )
     return table
@@ -217,10 +229,10 @@ def emission_table(emissions: Sequence[Emission], count: int, sample_rate: float
     for emission in emissions[:SHOWN_ROWS]:
         table.add_row(
             emission.label,
-            f"{emission.freq_lower_edge / 1e6:.2f} to {emission.freq_upper_edge / 1e6:.2f}",
+            " to ".join(_edge(edge, emission.is_absolute, 2) for edge in _edges(emission)),
             f"{emission.first_seen / sample_rate * 1e3:.1f} to {emission.last_seen / sample_rate * 1e3:.1f}",
             str(emission.burst_count),
-            f"{emission.duty_cycle:.0%}",
+            share(emission.duty_cycle),
             f"{emission.confidence:.0%}",
         )
     return table

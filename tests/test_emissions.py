@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfvit_rt.datatypes import Annotation
-from rfvit_rt.emissions import MOST_OPEN, OPEN_INTERVALS, EmissionTracker, track_emissions
+from rfvit_rt.emissions import MOST_OPEN, OPEN_INTERVALS, OPEN_STRETCHES, EmissionTracker, track_emissions
 
 LABELS = ("background", "LTE", "NR")
 RATE = 25.6e6  # 256 bins of 100 kHz, steps of 4000 samples
@@ -48,6 +48,46 @@ def test_bursts_in_one_band_are_one_emission() -> None:
 def test_covered_time_counts_once() -> None:
     (emission,) = track_emissions([burst(100, 300), burst(0, 200), burst(150, 50), burst(900, 100)])
     assert emission.duty_cycle == pytest.approx(500 / 1000)
+
+
+def test_samples_that_were_not_heard_are_neither_on_air_nor_off() -> None:
+    tracker = EmissionTracker()
+    for start in range(0, 1000, 200):  # half of the stream is lost; a carrier that never pauses
+        tracker.listen(start, start + 100, 105e6)
+        tracker.add(burst(start, 100))
+    tracker.listen(1000, 1100, 105e6)
+    tracker.add(burst(1050, 50))  # and once it does
+    (emission,) = tracker.emissions()
+    assert (emission.first_seen, emission.last_seen) == (0, 1100)
+    assert emission.duty_cycle == pytest.approx(550 / 600)
+
+
+def test_what_a_survey_heard_elsewhere_does_not_count() -> None:
+    tracker = EmissionTracker()
+    for turn in range(3):
+        for hop, frequency in enumerate((105e6, 112e6, 300e6)):
+            start = 300 * turn + 100 * hop
+            tracker.listen(start, start + 100, frequency)
+            if frequency < 200e6:  # seen from two neighbouring centres
+                tracker.add(burst(start, 100, frequency=frequency))
+    (emission,) = tracker.emissions()
+    assert emission.burst_count == 6
+    assert emission.duty_cycle == 1
+
+
+def test_what_was_heard_is_kept_in_constant_memory_and_after_a_restart_positions_count_once() -> None:
+    tracker = EmissionTracker(most=3)
+    for frequency in range(10):
+        tracker.listen(100 * frequency, 100 * frequency + 100, float(frequency))
+    assert len(tracker._heard) == 3
+    heard = tracker._heard[9.0]
+    for start in range(1000, 100_000, 100):
+        tracker.listen(start, start + 50, 9.0)
+    assert len(heard.stretches) == OPEN_STRETCHES
+    assert heard.until(100_000) - heard.until(99_000) == 500
+    tracker.listen(0, 100, 9.0)
+    tracker.add(burst(99_960, 30, frequency=9.0))  # lies where nothing was heard
+    assert tracker.emissions()[0].duty_cycle == 1
 
 
 def test_other_bands_labels_and_kinds_of_frequency_are_others() -> None:

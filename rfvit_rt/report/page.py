@@ -176,7 +176,7 @@ def _emission(emission: Emission, recording: Recording) -> list[str]:
         f"{first / recording.sample_rate * 1e3:,.1f}",
         f"{last / recording.sample_rate * 1e3:,.1f}",
         f"{emission.burst_count:,}",
-        f"{emission.duty_cycle:.0%}",
+        terminal.share(emission.duty_cycle),
         f"{emission.confidence:.0%}",
     ]
 

@@ -113,6 +113,11 @@ class Board:
         """Put a stretch on the waterfall."""
         self.waterfall.append(tile)
 
+    def listen(self, sample_start: int, sample_end: int, sample_rate: float, frequency: float | None) -> None:
+        """Take up how far the stream has been analysed."""
+        self.clock.note(sample_start, sample_end, sample_rate)
+        self._tracker.listen(sample_start, sample_end, frequency)
+
     def describe_columns(self, n_bins: int, frequency: float | None) -> None:
         """Take up what pages are told of the waterfall's columns when they connect."""
         self.frequency = frequency

@@ -71,7 +71,7 @@ class SpectrumView:
     def _place(
         self, sample_start: int, sample_end: int, sample_rate: float, n_bins: int, frequency: float | None
     ) -> None:
-        self._board.clock.note(sample_start, sample_end, sample_rate)
+        self._board.listen(sample_start, sample_end, sample_rate, frequency)
         self._board.describe_columns(n_bins, frequency)
 
     def _show(self, mask: Mask) -> None:

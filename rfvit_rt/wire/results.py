@@ -131,6 +131,7 @@ def to_dict(result: Result) -> dict[str, Any]:
             "rfvit:burst_count": int(result.burst_count),
             "rfvit:duty_cycle": float(result.duty_cycle),
             "rfvit:confidence": float(result.confidence),
+            "rfvit:absolute": bool(result.is_absolute),
         }
     if isinstance(result, WindowSummary):
         return {
@@ -232,6 +233,7 @@ def from_dict(message: object) -> Result:
             burst_count=fields.integer("rfvit:burst_count", at_least=1),
             duty_cycle=fields.share("rfvit:duty_cycle"),
             confidence=fields.share("rfvit:confidence"),
+            is_absolute=fields.truth("rfvit:absolute"),
         )
     if kind == "window":
         labels = fields.labels("rfvit:labels")

@@ -69,6 +69,7 @@ export function bandwidth(value) {
 }
 
 export function percent(share) {
+  if (share > 0 && share < 0.005) return "<1\u00a0%"; // there is some
   return `${Math.round(share * 100)}\u00a0%`;
 }
 
