@@ -147,7 +147,9 @@ def segment(
         bool | None, typer.Option(help="Stream: the sink passes tags, which makes lost samples countable.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="Stream: the key of the PUB sink.")] = None,
-    item_type: Annotated[str | None, typer.Option(help="Stream: SigMF type of the items, cf32_le or ci16_le.")] = None,
+    item_type: Annotated[
+        str | None, typer.Option(help="Stream: SigMF type of the items, such as cf32_le, ci16_le or cu8.")
+    ] = None,
     vlen: Annotated[int | None, typer.Option(min=1, help="Stream: samples per item of the sink, 1 by default.")] = None,
     bind: Annotated[bool | None, typer.Option(help="Stream: listen at the address, for senders that connect.")] = None,
     request: Annotated[
@@ -271,9 +273,13 @@ def live(
         str | None,
         typer.Option(help="Survey instead: centre frequencies in Hz, LOW:HIGH:STEP or a list with commas."),
     ] = None,
-    dwell: Annotated[float, typer.Option(help="Survey: seconds on each frequency.")] = 0.5,
-    settle: Annotated[float, typer.Option(help="Survey: seconds left out after each retune.")] = 0.1,
-    sweeps: Annotated[int, typer.Option(min=0, help="Survey: times through the list; 0 is for ever.")] = 1,
+    dwell: Annotated[float | None, typer.Option(help="Survey: seconds on each frequency. Default: 0.5.")] = None,
+    settle: Annotated[
+        float | None, typer.Option(help="Survey: seconds left out after each retune. Default: 0.1.")
+    ] = None,
+    sweeps: Annotated[
+        int | None, typer.Option(min=0, help="Survey: times through the list; 0 is for ever. Default: 1.")
+    ] = None,
     gain: Annotated[
         float | None, typer.Option(help="Gain in dB. Default: automatic where the radio has that, 40 dB for a USRP.")
     ] = None,
@@ -308,7 +314,8 @@ def live(
 ) -> None:
     """Segment what a radio receives, now: starts a GNU Radio flowgraph for it, and ends it.
 
-    The radio is never held back: what is too fast for this machine is dropped, counted and reported.
+    The radio is never held back: what is too fast for this machine is dropped, counted and reported, here or, where the
+    flowgraph could not hand it over in time, as lost on the way.
 
     **An RTL-SDR:** rfvit live --device driver=rtlsdr --frequency 806e6 --sample-rate 2.4e6
 
@@ -321,7 +328,11 @@ def live(
 
     if (frequency is None) == (hop is None):
         raise StreamError("give either --frequency, to stay there, or --hop, to survey a list of frequencies")
-    plan = None if hop is None else radio_run.HopPlan(radio_run.parse_hops(hop), dwell, settle, sweeps)
+    given: dict[str, Any] = {"dwell": dwell, "settle": settle, "sweeps": sweeps}
+    survey = {name: value for name, value in given.items() if value is not None}
+    if survey and hop is None:
+        raise StreamError(f"--{', --'.join(survey)} is for a survey; give --hop too, or leave it out")
+    plan = None if hop is None else radio_run.HopPlan(radio_run.parse_hops(hop), **survey)
     centre = plan.frequencies[0] if plan else frequency
     assert centre is not None
     radio = radio_run.Radio(device, centre, sample_rate, gain, antenna, bandwidth)
@@ -357,7 +368,10 @@ def sense(
         str | None, typer.Option(help="Follow this transmitter alone. Default: the one most frames come from.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Probability, 0 to 1, that an answer needs; below it is 'unknown'.")
+        float,
+        typer.Option(
+            help="Probability, 0 to 1, that an answer needs; below it is 'unknown'. One that stands needs 0.1 less."
+        ),
     ] = 0.5,
     hop: Annotated[float, typer.Option(help="Seconds between answers, at most the model's window.")] = 0.5,
     duration: Annotated[float | None, typer.Option(help="End after so many seconds of frames.")] = None,

@@ -392,3 +392,7 @@ def test_the_command_line_wants_one_or_the_other() -> None:
         error = CliRunner().invoke(app, command).exception
         assert isinstance(error, StreamError)
         assert str(error).startswith("give either --frequency")
+    command = ["live", "--device", "uhd", "--sample-rate", "2e6", "--frequency", "1e9", "--dwell", "3", "--sweeps", "0"]
+    error = CliRunner().invoke(app, command).exception
+    assert isinstance(error, StreamError)
+    assert str(error).startswith("--dwell, --sweeps is for a survey; give --hop too")

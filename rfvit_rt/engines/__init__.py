@@ -195,7 +195,9 @@ def import_engine(name: str) -> ModuleType:
     """
     name = _ALIASES.get(name, name)
     if name not in _ENGINES:
-        raise EngineError(f"there is no engine '{name}'; choose one of {', '.join(_ENGINES)}")
+        names = {engine: alias for alias, engine in _ALIASES.items()}  # as users know them
+        known = ", ".join(names.get(engine, engine) for engine in _ENGINES)
+        raise EngineError(f"there is no engine '{name}'; choose one of {known}")
     entry = _ENGINES[name]
     try:
         return import_module(entry.module)

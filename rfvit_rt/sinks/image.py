@@ -218,7 +218,7 @@ class RunPicture:
 
     def _head(self, figure: Figure) -> None:
         y = 1 - 0.12 / figure.get_figheight()
-        figure.text(0.065, y, self._title, fontsize=15, fontweight="bold", va="top", parse_math=False)
+        title = figure.text(0.065, y, self._title, fontsize=15, fontweight="bold", va="top", parse_math=False)
         facts = [_describe(band) for band in self._bands.values()] if len(self._bands) == 1 else []
         if self._model:
             facts.append(f"model {self._model}")
@@ -244,6 +244,9 @@ class RunPicture:
         )
         for text in legend.get_texts():
             text.set_parse_math(False)
+        room = legend.get_window_extent().x0 - title.get_window_extent().x0
+        if (width := title.get_window_extent().width) > room:
+            title.set_text(self._title[: max(0, int(len(self._title) * room / width) - 2)] + "…")
 
     def _foot(self, panel: Axes) -> None:
         _, name = self._time_unit()

@@ -45,15 +45,21 @@ def parse_web_address(text: str) -> Address:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be saved in a folder, before the work.
+    """Check that files can be saved in a folder, before the work; make it where it is missing.
 
     Raises
     ------
     OutputError
-        If it is missing or not writable.
+        If it cannot be made or is not writable.
     """
-    if not folder.is_dir():
-        raise OutputError(f"what the page saves would go to {folder}, which is no folder; name one with --save-dir")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"what the page saves would go to {folder}, which is no folder and cannot be made one ({reason}); name "
+            "another with --save-dir"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise OutputError(
             f"what the page saves would go to {folder}, which is not writable; name another folder with --save-dir"

@@ -366,3 +366,11 @@ def test_blocks_hold_what_the_wire_codec_makes(make: Make) -> None:
     raw = np.random.default_rng(0).bytes(8000)
     recording = open_recording(make(raw, datatype="cu16_be"))
     np.testing.assert_array_equal(all_samples(recording, 300), to_complex64(raw, "cu16_be"))
+
+
+def test_what_is_no_recording_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="is a stream's address; this takes SigMF recordings only"):
+        open_recording("zmq+sub://127.0.0.1:5555")
+    (tmp_path / "capture.cf32").write_bytes(bytes(80))
+    with pytest.raises(RecordingError, match=r"no metadata .* capture\.cf32 alone says neither its core:datatype"):
+        open_recording(tmp_path / "capture.cf32")

@@ -290,7 +290,7 @@ def test_what_cannot_be_served_is_one_line(example: Path, tmp_path: Path) -> Non
         check_refused(rfvit("segment", example, "--web-address", port), port, "in use", "--web-address")
     for address in ("nowhere:", ""):
         check_refused(rfvit("segment", example, "--web-address", address), "--web-address", "HOST:PORT")
-    check_refused(rfvit("segment", example, "--web", "--save-dir", tmp_path / "none"), "no folder", "--save-dir")
+    check_refused(rfvit("segment", example, "--web", "--save-dir", tmp_path / "no" / "ne"), "no folder", "--save-dir")
     check_refused(rfvit("segment", example, "--save-dir", tmp_path), "--save-dir", "--web")
     assert not example.with_name("lte_nr_20MHz.rfvit.sigmf-meta").exists()
 
