@@ -220,7 +220,8 @@ def _find_pair(path: Path) -> _Files:
             raise RecordingError(f"{path} is a stream's address; this takes SigMF recordings only")
         bare = f"; {path.name} alone says neither its core:datatype nor its core:sample_rate" if path.is_file() else ""
         raise RecordingError(
-            f"no metadata at {meta_path}; a SigMF recording needs its .sigmf-meta file beside its .sigmf-data file{bare}"
+            f"no metadata at {meta_path}; a SigMF recording needs its .sigmf-meta file beside its .sigmf-data file"
+            + bare
         )
     metadata = _parse(meta_path.read_bytes(), meta_path)
     data_path = _data_path(meta_path, metadata["global"])

@@ -117,6 +117,19 @@ def test_axes_title_and_facts(tmp_path: Path) -> None:
     assert texts[0].startswith("centre unknown")
 
 
+def test_a_long_title_leaves_the_legend_alone(tmp_path: Path) -> None:
+    name = "a capture with a long name, " * 8
+    sink = ImageSink(tmp_path / "run.png", LABELS, name, "rfvit-wide")
+    sink.add(*stretch(256))
+    _, _, texts = drawn(sink)
+    assert texts[0].endswith("…")
+    assert name.startswith(texts[0][:-1])
+    figure = sink._figure()
+    title, (legend,) = figure.texts[0], figure.legends
+    assert len(texts[0]) > 30
+    assert title.get_window_extent().x1 < legend.get_window_extent().x0
+
+
 def test_a_gap_is_blank(tmp_path: Path) -> None:
     sink = ImageSink(tmp_path / "run.png", LABELS)
     sink.add(*stretch(256))
