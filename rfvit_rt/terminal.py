@@ -122,18 +122,19 @@ def annotation_line(annotation: Annotation) -> str:
     start = annotation.sample_start / annotation.sample_rate
     return (
         f"{start:12.4f} s  {annotation.label:5} {annotation.sample_count / annotation.sample_rate * 1e3:9.2f} ms  "
-        f"{_edge(annotation.freq_lower_edge, annotation.frequency is not None):>12} to "
-        f"{_edge(annotation.freq_upper_edge, annotation.frequency is not None):>12} MHz  {annotation.confidence:4.0%}"
+        f"{_edge(annotation.freq_lower_edge, annotation):>12} to "
+        f"{_edge(annotation.freq_upper_edge, annotation):>12} MHz  {annotation.confidence:4.0%}"
     )
 
 
-def _edge(edge: float, is_absolute: bool, digits: int = 3) -> str:
+def _edge(edge: float, annotation: Annotation) -> str:
     """An edge in MHz; one that is relative to an unknown centre frequency says so."""
-    return f"{edge / 1e6:.{digits}f}" if is_absolute else f"centre {edge / 1e6:+.{digits}f}"
+    return f"{edge / 1e6:.3f}" if annotation.frequency is not None else f"centre {edge / 1e6:+.3f}"
 
 
-def _edges(emission: Emission) -> tuple[float, float]:
-    return emission.freq_lower_edge, emission.freq_upper_edge
+def _band(emission: Emission) -> str:
+    lower, upper = emission.freq_lower_edge / 1e6, emission.freq_upper_edge / 1e6
+    return f"{lower:.2f} to {upper:.2f}" if emission.is_absolute else f"centre {lower:+.2f} to {upper:+.2f}"
 
 
 def share(value: float) -> str:
@@ -203,8 +204,8 @@ def annotation_table(annotations: Sequence[Annotation], count: int) -> Table:
             annotation.label,
             f"{annotation.sample_start / annotation.sample_rate * 1e3:.2f} ms",
             f"{annotation.sample_count / annotation.sample_rate * 1e3:.2f} ms",
-            f"{_edge(annotation.freq_lower_edge, annotation.frequency is not None)} MHz",
-            f"{_edge(annotation.freq_upper_edge, annotation.frequency is not None)} MHz",
+            f"{_edge(annotation.freq_lower_edge, annotation)} MHz",
+            f"{_edge(annotation.freq_upper_edge, annotation)} MHz",
             f"{annotation.confidence:.0%}",
         )
     return table
@@ -229,7 +230,7 @@ def emission_table(emissions: Sequence[Emission], count: int, sample_rate: float
     for emission in emissions[:SHOWN_ROWS]:
         table.add_row(
             emission.label,
-            " to ".join(_edge(edge, emission.is_absolute, 2) for edge in _edges(emission)),
+            _band(emission),
             f"{emission.first_seen / sample_rate * 1e3:.1f} to {emission.last_seen / sample_rate * 1e3:.1f}",
             str(emission.burst_count),
             share(emission.duty_cycle),

@@ -245,8 +245,9 @@ class RunPicture:
         for text in legend.get_texts():
             text.set_parse_math(False)
         room = legend.get_window_extent().x0 - title.get_window_extent().x0
-        if (width := title.get_window_extent().width) > room:
-            title.set_text(self._title[: max(0, int(len(self._title) * room / width) - 2)] + "…")
+        if (width := title.get_window_extent().width) > room:  # its end may say that all is simulated
+            half = max(1, int(len(self._title) * room / width) // 2 - 2)
+            title.set_text(f"{self._title[:half]}…{self._title[-half:]}")
 
     def _foot(self, panel: Axes) -> None:
         _, name = self._time_unit()
