@@ -175,9 +175,12 @@ class Run:
         if self._place:
             self._send(self._status(self._place))
             self._finish_image()
-            shown = sorted(self.annotations, key=lambda a: (a.sample_start, a.freq_lower_edge))
-            console.print(terminal.annotation_table(shown, self._annotation_count))
-            console.print(terminal.emission_table(emissions, self.emission_count, self._place.sample_rate))
+            if self._annotation_count:
+                shown = sorted(self.annotations, key=lambda a: (a.sample_start, a.freq_lower_edge))
+                console.print(terminal.annotation_table(shown, self._annotation_count))
+                console.print(terminal.emission_table(emissions, self.emission_count, self._place.sample_rate))
+            else:
+                console.print("Nothing was found.")
         for line in terminal.report_lines(self.report()):
             console.print(line, soft_wrap=True)
 

@@ -85,7 +85,7 @@ def write_annotations(
     Parameters
     ----------
     recording : Recording
-        What was annotated. Its own annotations are kept.
+        What was annotated. Its own annotations are kept, each once.
     annotations : iterable of Annotation
         In the recording's absolute sample indices, in any order. They are cut off at the recording's end.
     output : str or Path
@@ -223,12 +223,17 @@ def describe_annotation(annotation: Annotation, sample_end: int) -> dict[str, An
 
 
 def _document(metadata: Mapping[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Copy of the metadata with annotations added, all in order (sigmf-python would sort again at every one)."""
+    """Copy of the metadata with annotations added, all in order (sigmf-python would sort again at every one).
+
+    One that is there already is not doubled: a file of results may be segmented again.
+    """
     fields = dict(metadata["global"])
     if found:
         others = [item for item in fields.get("core:extensions", []) if item["name"] != EXTENSION["name"]]
         fields["core:extensions"] = [*others, EXTENSION]
-    annotations = sorted([*metadata["annotations"], *found], key=lambda item: item["core:sample_start"])
+    new = {json.dumps(item, sort_keys=True) for item in found}
+    own = [item for item in metadata["annotations"] if json.dumps(item, sort_keys=True) not in new]
+    annotations = sorted([*own, *found], key=lambda item: item["core:sample_start"])
     captures = [dict(capture) for capture in metadata["captures"]]
     return {**metadata, "global": fields, "captures": captures, "annotations": annotations}
 

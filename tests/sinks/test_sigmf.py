@@ -162,6 +162,14 @@ def test_other_extensions_and_unknown_keys_are_kept(recording: Recording) -> Non
     assert fields["antenna:model"] == "whip"
 
 
+def test_results_that_are_segmented_again_are_not_doubled(recording: Recording, tmp_path: Path) -> None:
+    first, second = default_output(recording), tmp_path / "again.sigmf-meta"
+    write_annotations(recording, [found()], first, **MODEL)
+    write_annotations(open_recording(first), [found(), found(300)], second, **MODEL)
+    starts = [item["core:sample_start"] for item in open_recording(second).metadata["annotations"]]
+    assert starts == [100, 300, 700]
+
+
 def test_ten_thousand_annotations(recording: Recording) -> None:
     starts = np.random.default_rng(0).integers(0, 1990, 10_000)
     output = default_output(recording)
