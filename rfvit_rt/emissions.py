@@ -157,9 +157,8 @@ class _Track:
         self.covered = 0  # samples before `folded`
         self.folded = first.sample_start
         self.intervals: list[tuple[int, int]] = []  # apart from each other, ascending, all after `folded`
-        self.listened: dict[
-            float | None, tuple[int, int]
-        ] = {}  # by centre frequency: what was heard until first and last
+        # By centre frequency: samples heard before the first annotation, and up to the end of the last.
+        self.listened: dict[float | None, tuple[int, int]] = {}
 
     def overlap(self, annotation: Annotation) -> float:
         """Intersection over union of two bands that share something."""
