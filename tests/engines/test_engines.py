@@ -203,8 +203,8 @@ def test_refuses_options_it_cannot_follow(model, name, options, message):
         load(model, name, **options)
 
 
-def test_an_engine_that_does_not_exist(model, name):
-    with pytest.raises(EngineError, match=f"no engine 'abacus'; choose one of .*{name}"):
+def test_an_engine_that_does_not_exist(model):
+    with pytest.raises(EngineError, match="no engine 'abacus'; choose one of openvino, torch, tensorrt"):
         load(model, "abacus")
 
 
