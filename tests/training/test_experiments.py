@@ -50,9 +50,11 @@ def test_every_trial_has_a_file_of_its_own_and_every_table_its_baselines() -> No
 
 
 def test_model_files_are_measured_beside_trials_where_these_are_not_trained_for_the_table() -> None:
-    assert trials("snr", 3, ["a/b.onnx"])[-1] == Trial("file", "a/b.onnx")
-    assert Trial("file", "a/b.onnx").text == "b.onnx"
-    assert all(trial.method != "file" for trial in trials("labels", 1, ["a.onnx"]))
+    file = Trial("file", "a/b.onnx", weights="0123abcd")
+    assert trials("snr", 3, [file])[-1] == file
+    assert file.text == "b.onnx"
+    assert dataclasses.replace(file, weights="4567ef01").name != file.name  # results of other weights are others
+    assert file not in trials("labels", 1, [file])
 
 
 def test_a_trial_says_what_it_is() -> None:
@@ -157,6 +159,19 @@ def test_a_call_makes_what_is_missing_and_nothing_twice(
         make.main(["larger"], processes=1, **(call | {"updates": 31}))
     with pytest.raises(SpecMismatch, match="64 x 64 pixels"):
         make.main(["snr"], processes=1, model=["spectrum-small"], **call)
+
+
+def test_results_on_other_recordings_are_not_put_beside_those_on_the_first(
+    made: Place, recording: Recording, tmp_path: Path
+) -> None:
+    place, first = dataclasses.replace(made, out=tmp_path / "out"), Captures(recording.meta_path.parent, ("ma*",))
+    make._check_settings(place, 100, first)
+    make._check_settings(place, 100, None)  # a call for other tables, which stay noted
+    make._check_settings(dataclasses.replace(place, unlabelled=made.data), 100, first)
+    with pytest.raises(OutputError, match=r"other settings \(captures\)"):
+        make._check_settings(place, 100, Captures(first.folder, ("other*",)))
+    with pytest.raises(OutputError, match=r"other settings \(unlabelled\)"):
+        make._check_settings(dataclasses.replace(place, unlabelled=tmp_path), 100, first)
 
 
 def test_wrong_calls_are_refused(scenes: Path, tmp_path: Path) -> None:

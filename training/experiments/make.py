@@ -78,11 +78,16 @@ def main(
     place = Place(data, out, *recipes, UNetSize(unet_width), windows, unlabelled)
     train = open_windows(data / "train")
     labels = train.labels
+    shipped = {name: find_model(name) for name in model or []}
     if any(window_sets(table, labels) for table in tables):
-        for contract in (find_model(name).contract for name in model or []):
-            check_windows(train, contract.spectrogram, contract.labels)
-    _check_settings(place, set_windows)
-    asked = {table: trials(table, seeds, model or []) for table in tables}
+        for file in shipped.values():
+            check_windows(train, file.contract.spectrogram, file.contract.labels)
+    folder = recorded.Captures(captures, tuple(clean or ()), tuple(leave_out or ())) if captures else None
+    if folder:
+        folder.recordings()  # what cannot be read is said before any work
+    _check_settings(place, set_windows, folder)
+    files = [Trial("file", start=name, weights=file.sha256[:12]) for name, file in shipped.items()]
+    asked = {table: trials(table, seeds, files) for table in tables}
     every = list(dict.fromkeys(trial for each in asked.values() for trial in each))
     _make(every, place, processes)
     for table, each in asked.items():
@@ -91,9 +96,7 @@ def main(
             run_trials(functools.partial(_make_set, place=place, count=set_windows), missing, processes)
             measure_sets = functools.partial(answer_on_sets, place=place, sets=sets)
             run_trials(measure_sets, _missing(each, place, table), processes)
-        if table in recorded.TABLES and captures is not None:
-            folder = recorded.Captures(captures, tuple(clean or ()), tuple(leave_out or ()))
-            folder.recordings()  # what cannot be read is said before any work
+        if table in recorded.TABLES and folder is not None:
             on_captures = functools.partial(recorded.answer_on_captures, place=place, captures=folder)
             run_trials(on_captures, _missing(each, place, recorded.CAPTURES), processes)
         typer.echo(report.write(table, report.gather(table, each, place, labels), place, labels))
@@ -130,7 +133,7 @@ def _missing(asked: list[Trial], place: Place, table: str) -> list[Trial]:
     return [trial for trial in asked if trial.method in kinds and not place.result(trial, table).is_file()]
 
 
-def _check_settings(place: Place, set_windows: int) -> None:
+def _check_settings(place: Place, set_windows: int, captures: recorded.Captures | None) -> None:
     """Note what results were made with, and refuse to put others beside them.
 
     Raises
@@ -152,7 +155,14 @@ def _check_settings(place: Place, set_windows: int) -> None:
     }
     path = place.out / SETTINGS
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-    changed = sorted(name for name, value in settings.items() if before.get(name) != value)
+    # Not every table has recordings: those of a call without any are not asked for, and stay noted.
+    if place.unlabelled:
+        settings["unlabelled"] = str(place.unlabelled.resolve())
+    if captures:
+        found = {"clean": list(captures.clean), "left_out": list(captures.left_out)}
+        settings["captures"] = {"folder": str(captures.folder.resolve()), **found}
+    settings = {name: before[name] for name in ("unlabelled", "captures") if name in before} | settings
+    changed = sorted(name for name, value in settings.items() if before.get(name, value) != value)
     if changed:
         raise OutputError(
             f"{place.out} holds results that were made with other settings ({', '.join(changed)}); give those, or "

@@ -27,7 +27,9 @@ class Trial:
     method : {"vit", "unet", "energy", "file"}
         The transformer, the convolutional baseline, the energy detector, or a model file that is there already.
     start : str
-        ``scratch`` or ``msm``; or the path of the model file.
+        ``scratch`` or ``msm``; or the name or path of the model file.
+    weights : str
+        The first digits of the model file's SHA-256: figures of other weights of that name are not its own.
     geometry : str
         What Masked Spectrogram Modeling hid; the recipe's choice where empty.
     ratio : float
@@ -55,6 +57,7 @@ class Trial:
 
     method: Method
     start: str = "scratch"
+    weights: str = ""
     geometry: str = ""
     ratio: float = 0.0
     target: str = ""
@@ -236,7 +239,7 @@ TABLES: dict[str, Callable[[], Iterator[Trial]]] = {
 }
 
 
-def trials(table: str, seeds: int, files: Sequence[str] = ()) -> list[Trial]:
+def trials(table: str, seeds: int, files: Sequence[Trial] = ()) -> list[Trial]:
     """All trials of a table, in its order.
 
     Parameters
@@ -245,12 +248,12 @@ def trials(table: str, seeds: int, files: Sequence[str] = ()) -> list[Trial]:
         One of `TABLES`.
     seeds : int
         Seeds 1 to this of all that has any; the energy detector and model files have none.
-    files : sequence of str
+    files : sequence of Trial
         Model files to measure beside them, where the table takes other models.
     """
     asked = list(TABLES[table]())
     if TABLES[table] is _main:
-        asked += [Trial("file", start=file) for file in files]
+        asked += files
     return [
         dataclasses.replace(trial, seed=seed)
         for trial in asked
