@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Optimisation
-from training.optimisation import Item, Result, Workers
+from training.optimisation import Item, OfSums, Result, Sums, Workers
 from training.processes import Processes
 
 
@@ -33,11 +33,20 @@ class Accelerator:
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # of what is not done in bfloat16
 
-    def gradients(self, model: nn.Module, loss: Callable[..., Tensor], *batch: Tensor) -> float:
+    def gradients(
+        self,
+        model: nn.Module,
+        sums: Sums,
+        loss: OfSums,
+        *batch: Tensor,
+        add: Callable[[Tensor], Tensor] = lambda own: own,
+    ) -> float:
         """Set every learning parameter's gradient; see :meth:`training.optimisation.Workers.gradients`."""
         model.zero_grad(set_to_none=True)
         with self._autocast():
-            value = loss(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+            own = sums(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+        whole = add(own.detach())
+        value = loss(own + (whole - own.detach()))
         value.backward()
         return float(value.item())
 

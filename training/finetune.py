@@ -25,7 +25,7 @@ from training.calibration import Calibration, fit_calibration, fold
 from training.command import progress_bar, run
 from training.config import FinetuneRecipe, RecipeError, read_recipe
 from training.datasets import Windows, open_windows
-from training.losses import class_weights, segmentation_loss
+from training.losses import SegmentationLoss, class_weights
 from training.metrics import confusion, figures
 from training.networks import make_network, network_of
 from training.optimisation import Budget, WeightMean, Workers, make_optimisers, update
@@ -133,8 +133,10 @@ def finetune(
             labels=train.labels,
         )
 
-    def loss(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
-        return segmentation_loss(model(pictures, bin_widths).float(), masks, weights, recipe.loss, other)
+    loss = SegmentationLoss(weights, recipe.loss, other)
+
+    def sums(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
+        return loss.sums(model(pictures, bin_widths).float(), masks)
 
     step, losses = first_step, []
     progress = processes.agree(budget.progress(step))
@@ -159,8 +161,9 @@ def finetune(
         try:
             while progress < 1:
                 batch = next(batches)
-                value = workers.gradients(model, loss, batch.pictures, batch.bin_widths, batch.masks)
-                losses.append(processes.average(model, value))
+                tensors = (batch.pictures, batch.bin_widths, batch.masks)
+                losses.append(workers.gradients(model, sums, loss.of, *tensors, add=processes.add))
+                processes.add_gradients(model)
                 rate = update(model, optimisers, progress, options)
                 step += 1
                 mean.update(model, step)

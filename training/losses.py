@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,27 +16,56 @@ from training.config import Loss
 from training.datasets import IGNORED, UNNAMED
 
 
-def segmentation_loss(
-    logits: Tensor, masks: Tensor, weights: Tensor, options: Loss, other: int | None = None
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class SegmentationLoss:
     """Cross-entropy or focal loss, and Dice loss beside it, as the recipe says.
 
-    Parameters
+    Attributes
     ----------
-    logits : (batch, class, n_steps, n_bins) float32
-    masks : (batch, n_steps, n_bins) uint8
     weights : (class,) float32
     options : Loss
     other : int, optional
         Index of the class that `UNNAMED` pixels may be of beside the background.
     """
-    masks = masks.long()  # where the loss is computed: eight times smaller on the way there
-    loss = focal_loss(logits, masks, weights, options.focal, other)
-    return loss + options.dice * dice_loss(logits, masks) if options.dice else loss
+
+    weights: Tensor
+    options: Loss
+    other: int | None = None
+
+    def sums(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """What adds up over the parts of a batch.
+
+        Parameters
+        ----------
+        logits : (batch, class, n_steps, n_bins) float32
+        masks : (batch, n_steps, n_bins) uint8
+
+        Returns
+        -------
+        (2,) or (2 + 2 * class,) float32
+            Of :func:`focal_sums`, and of :func:`dice_sums` where Dice counts.
+        """
+        masks = masks.long()  # where the loss is computed: eight times smaller on the way there
+        focal = focal_sums(logits, masks, self.weights, self.options.focal, self.other)
+        return torch.cat([focal, dice_sums(logits, masks).flatten()]) if self.options.dice else focal
+
+    def of(self, sums: Tensor) -> Tensor:
+        """The loss, of the sums over a whole batch.
+
+        A weighted mean over pixels, and one minus the soft Dice coefficient, which is a mean over classes (Milletari et
+        al. 2016, eq. 4, without squares).
+        """
+        loss = sums[0] / sums[1].clamp(min=1e-6)  # a batch may have no known pixel
+        if not self.options.dice:
+            return loss
+        overlap, size = sums[2:].view(2, -1)
+        return loss + self.options.dice * (1 - ((2 * overlap + 1) / (size + 1)).mean())
 
 
-def focal_loss(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float, other: int | None = None) -> Tensor:
-    """Weighted mean of ``-(1 - p)^gamma log p`` over pixels (Lin et al. 2017, eq. 5); without a gamma, cross-entropy.
+def focal_sums(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float, other: int | None = None) -> Tensor:
+    """Weighted sum of ``-(1 - p)^gamma log p`` over pixels, and the sum of the weights: (2,) float32.
+
+    Lin et al. 2017, eq. 5; without a gamma, cross-entropy.
 
     Of an `UNNAMED` pixel p is the probability of background or `other`, so that it teaches that no class has it.
     A window counts by the square root of its share of known pixels: short recordings, of which a row or two is known,
@@ -53,11 +84,11 @@ def focal_loss(logits: Tensor, masks: Tensor, weights: Tensor, gamma: float, oth
     if gamma:
         missed = (1 - torch.exp(-negative_log)).clamp(min=1e-6)  # below a gamma of 1 the power's slope at 0 is infinite
         negative_log = missed**gamma * negative_log
-    return (weight * negative_log).sum() / weight.sum().clamp(min=1e-6)  # a part of a batch may have no known pixel
+    return torch.stack([(weight * negative_log).sum(), weight.sum()])
 
 
-def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """One minus the soft Dice coefficient, a mean over classes (Milletari et al. 2016, eq. 4, without squares).
+def dice_sums(logits: Tensor, masks: Tensor) -> Tensor:
+    """Every class's overlap of probability and truth, and the sum of both: (2, class) float32.
 
     Parameters
     ----------
@@ -70,7 +101,7 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     true = (masks[:, None] == classes).float()
     overlap = (probabilities * true).sum(dim=(0, 2, 3))
     size = probabilities.sum(dim=(0, 2, 3)) + true.sum(dim=(0, 2, 3))
-    return 1 - ((2 * overlap + 1) / (size + 1)).mean()
+    return torch.stack([overlap, size])
 
 
 def class_weights(part: Part, given: list[float] | None) -> Tensor:

@@ -129,17 +129,17 @@ def nearest(features: NDArray[np.float32], classes: NDArray[np.int64], asked: ND
 def held_out_loss(
     model: MaskedModel, windows: Windows, masking: Masking, limit: int, workers: Workers | Accelerator
 ) -> float:
-    """Mean of the pretraining loss over windows that it does not train on; always the same patches are hidden."""
+    """The pretraining loss of windows that it does not train on; always the same patches are hidden."""
 
-    def loss(item: tuple[slice, Batch]) -> tuple[float, int]:
+    def sums(item: tuple[slice, Batch]) -> Tensor:
         places, batch = item
         visible, hidden = _fixed_patches(model, masking, places)
         moved = batch.to(workers.device)
         parts = (moved.pictures, moved.bin_widths, moved.missing, visible.to(workers.device), hidden.to(workers.device))
-        return model.loss(*parts).item(), len(batch.pictures)
+        return model.sums(*parts)
 
-    losses = list(workers.map(loss, evaluation_batches(windows, _BATCH, limit)))
-    return sum(value * count for value, count in losses) / sum(count for _, count in losses)
+    every = list(workers.map(sums, evaluation_batches(windows, _BATCH, limit)))
+    return float(model.loss(torch.stack(every).sum(dim=0)).item())
 
 
 @torch.no_grad()

@@ -136,15 +136,27 @@ class MaskedModel(nn.Module):
         everywhere = pick(torch.cat([seen, rebuilt.to(seen.dtype)], dim=1), in_place)
         return pick(patches(self.head(everywhere, pictures, maps)[:, 0], self.patch), hidden)
 
-    def loss(self, pictures: Tensor, bin_widths: Tensor, missing: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Mean squared error over hidden pixels; those of steps that a short window lacks do not count.
+    def loss(self, sums: Tensor) -> Tensor:
+        """Mean squared error over hidden pixels, of the sums over a whole batch.
 
         Where textures are asked for, their mean squared error over all patches is added.
+        """
+        means = sums.view(-1, 2)
+        means = means[:, 0] / means[:, 1].clamp(min=1)
+        return means[0] + TEXTURE_WEIGHT * means[1:].sum()
+
+    def sums(self, pictures: Tensor, bin_widths: Tensor, missing: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """What adds up over the parts of a batch; pixels of steps that a short window lacks do not count.
 
         Parameters
         ----------
         missing : (batch, n_steps, n_bins) bool
             Pixels that the window does not have.
+
+        Returns
+        -------
+        (2,) or (4,) float32
+            Squared errors of hidden pixels, their number; and of textures, where they are asked for.
         """
         seen, maps, tokens = self._tokens(pictures, bin_widths, visible, hidden)
         rebuilt = self._rebuild(pictures, visible, hidden, seen, maps, tokens)
@@ -152,11 +164,11 @@ class MaskedModel(nn.Module):
         weight = 1 - pick(patches(missing.float(), self.patch), hidden)
         if self.normalises:
             target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-6).sqrt()
-        loss = ((rebuilt - target) ** 2 * weight).sum() / weight.sum().clamp(min=1)
+        pixels = [((rebuilt - target) ** 2 * weight).sum(), weight.sum()]
         if self.textures is None or self.describe is None:
-            return loss
+            return torch.stack(pixels)
         textures, whole = self.textures(pictures, missing)
         order = torch.cat([visible, hidden], dim=1)
         counted = pick(whole[:, :, None].float(), order)
         error = ((self.describe(tokens) - pick(textures, order)) ** 2).mean(dim=2, keepdim=True)
-        return loss + TEXTURE_WEIGHT * (error * counted).sum() / counted.sum().clamp(min=1)
+        return torch.stack([*pixels, (error * counted).sum(), counted.sum()])

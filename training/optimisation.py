@@ -19,6 +19,10 @@ from training.config import Optimisation
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Sums = Callable[..., Tensor]
+"""What a loss adds up over a part of a batch: takes a part of every tensor of the batch, gives (k,) float32."""
+OfSums = Callable[[Tensor], Tensor]
+"""The loss of a batch, of what was added up over all of it: takes (k,) float32, gives a number."""
 
 
 def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list[torch.optim.Optimizer]:
@@ -129,15 +133,29 @@ class Workers:
         _use_one_core()
         self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_core)
 
-    def gradients(self, model: nn.Module, loss: Callable[..., Tensor], *batch: Tensor) -> float:
-        """Set every learning parameter's gradient to that of the mean of `loss` over the batch's parts.
+    def gradients(
+        self,
+        model: nn.Module,
+        sums: Sums,
+        loss: OfSums,
+        *batch: Tensor,
+        add: Callable[[Tensor], Tensor] = lambda own: own,
+    ) -> float:
+        """Set every learning parameter's gradient to what these windows have of the whole batch's.
+
+        All parts go forward before one goes back: the loss is that of the whole batch, however many parts it is cut
+        into, though a weighted mean and Dice are no means of those of parts.
 
         Parameters
         ----------
         model : Module
+        sums : callable
+            As `Sums`.
         loss : callable
-            Takes a part of every tensor of the batch, gives a mean over the part.
+            As `OfSums`.
         *batch : (batch, …) Tensor
+        add : callable, optional
+            Adds to sums those of the windows that other processes have.
 
         Returns
         -------
@@ -145,24 +163,27 @@ class Workers:
             The loss.
         """
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        size = len(batch[0])
-        parts = zip(*(tensor.split(-(-size // self.count)) for tensor in batch), strict=True)
+        parts = zip(*(tensor.split(-(-len(batch[0]) // self.count)) for tensor in batch), strict=True)
 
-        def work(part: tuple[Tensor, ...]) -> tuple[float, list[Tensor]]:
+        def forward(part: tuple[Tensor, ...]) -> Tensor:
             with self._autocast():
-                value = loss(*part) * (len(part[0]) / size)
-            return value.item(), list(torch.autograd.grad(value, learning))
+                return sums(*part)
 
-        (total, sums), *others = self._pool.map(work, parts)
-        for value, gradients in others:
-            total += value
-            torch._foreach_add_(sums, gradients)
-        for parameter, gradient in zip(learning, sums, strict=True):
+        own = list(self._pool.map(forward, parts))
+        whole = add(torch.stack([part.detach() for part in own]).sum(dim=0))
+
+        def back(part: Tensor) -> list[Tensor]:
+            return list(torch.autograd.grad(loss(part + (whole - part.detach())), learning))
+
+        total, *others = self._pool.map(back, own)
+        for gradients in others:
+            torch._foreach_add_(total, gradients)
+        for parameter, gradient in zip(learning, total, strict=True):
             if gradient.stride() != parameter.stride():
                 # A convolution's, in another order in memory: the fused AdamW would take it for the weight's.
                 gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
-        return total
+        return float(loss(whole).item())
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply a function to all items, without gradients; results are in order."""

@@ -221,7 +221,8 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                 chosen = shuffle_patches(options.batch_size, vit.grid, recipe.masking, generator)
                 visible, hidden = (processes.own_part(each) for each in chosen)
                 parts = (batch.pictures, batch.bin_widths, batch.missing, visible, hidden)
-                losses.append(processes.average(model, workers.gradients(model, model.loss, *parts)))
+                losses.append(workers.gradients(model, model.sums, model.loss, *parts, add=processes.add))
+                processes.add_gradients(model)
                 rate = update(model, optimisers, progress, options)
                 step += 1
                 mean.update(model, step)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data-parallel training by several processes, as torchrun starts them: replicas that average their gradients.
+"""Data-parallel training by several processes, as torchrun starts them: replicas that add up their gradients.
 
 ``torchrun --nproc-per-node 4 -m training.pretrain …`` trains on four GPUs, or on four parts of a CPU. A batch is shared
 out, every process works on its part, and all take the same step; so the curve is that of one process with the whole
@@ -96,17 +96,22 @@ class Processes:
         dist.broadcast(shared, 0)
         return float(shared.item())
 
-    def average(self, model: nn.Module, loss: float) -> float:
-        """Set every learning parameter's gradient to its mean over the processes; return the mean of their losses."""
+    def add(self, own: Tensor) -> Tensor:
+        """Add up a tensor over all processes."""
         if self.count == 1:
-            return loss
+            return own
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    def add_gradients(self, model: nn.Module) -> None:
+        """Set every learning parameter's gradient to its sum over the processes."""
+        if self.count == 1:
+            return
         gradients = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients] + [torch.tensor([loss], device=self.device)])
-        dist.all_reduce(flat)  # all at once: one message is faster than hundreds
-        flat /= self.count
-        for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+        total = self.add(torch.cat([g.reshape(-1) for g in gradients]))  # one message is faster than hundreds
+        for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        return float(flat[-1].item())
 
     def own_part(self, tensor: Tensor) -> Tensor:
         """Take the rows of a batch that this process works on."""

@@ -9,9 +9,23 @@ import torch.nn.functional as F
 
 from training.config import Loss, RecipeError
 from training.datasets import IGNORED, UNNAMED
-from training.losses import dice_loss, focal_loss, segmentation_loss
+from training.losses import SegmentationLoss
+from training.optimisation import Workers
 
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5])
+
+
+def segmentation_loss(
+    logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, options: Loss, other: int | None = None
+) -> torch.Tensor:
+    loss = SegmentationLoss(weights, options, other)
+    return loss.of(loss.sums(logits, masks))
+
+
+def focal_loss(
+    logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, gamma: float, other: int | None = None
+) -> torch.Tensor:
+    return segmentation_loss(logits, masks, weights, Loss(dice=0.0, focal=gamma), other)
 
 
 def drawn() -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,10 +107,39 @@ def test_pixels_that_nobody_knows_give_no_gradient_and_no_nan() -> None:
     assert leaf.grad[0, :, 3:].any()
 
 
-def test_the_parts_add_up() -> None:
-    logits, masks = drawn()
-    both = segmentation_loss(logits, masks, WEIGHTS, Loss(dice=0.3, focal=2.0))
-    torch.testing.assert_close(both, focal_loss(logits, masks, WEIGHTS, 2.0) + 0.3 * dice_loss(logits, masks))
+def test_dice_is_zero_when_right_and_near_one_when_wrong() -> None:
+    def dice_loss(logits: torch.Tensor, masks: torch.Tensor) -> float:
+        both, focal = (segmentation_loss(logits, masks, WEIGHTS, Loss(dice=dice)) for dice in (0.5, 0.0))
+        return float((both - focal) / 0.5)
+
+    masks = torch.randint(0, 3, (2, 16, 16), generator=torch.Generator().manual_seed(0))
+    right = 50.0 * F.one_hot(masks, 3).permute(0, 3, 1, 2).float()
+    assert dice_loss(right, masks) == pytest.approx(0, abs=1e-5)
+    assert dice_loss(right.roll(1, dims=1), masks) > 0.98
+    ignored = torch.full_like(masks, IGNORED)
+    ignored[:, :4] = masks[:, :4]
+    wrong_elsewhere = torch.where((ignored == IGNORED)[:, None], right.roll(1, dims=1), right)
+    assert dice_loss(wrong_elsewhere, ignored) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_loss_is_that_of_the_whole_batch_whatever_it_is_cut_into(threads: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    inputs, masks = torch.randn(4, 8, 8, generator=generator), torch.randint(0, 3, (4, 8, 8), generator=generator)
+    masks[0, :6], masks[1] = IGNORED, 1  # parts of their own have other classes, and other numbers of known pixels
+    model = torch.nn.Conv2d(1, 3, 3, padding=1)
+    loss = SegmentationLoss(WEIGHTS, Loss(dice=0.5))
+
+    def sums(inputs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        return loss.sums(model(inputs[:, None]), masks)
+
+    expected = loss.of(sums(inputs, masks))
+    expected.backward()
+    wanted = [parameter.grad for parameter in model.parameters()]
+    value = Workers(threads).gradients(model, sums, loss.of, inputs, masks)
+    assert value == pytest.approx(expected.item(), rel=1e-6)
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
 
 
 def test_negative_weights_are_refused() -> None:

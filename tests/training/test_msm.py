@@ -114,7 +114,7 @@ def test_the_loss_is_the_mean_square_over_hidden_pixels(model: MaskedModel) -> N
     visible, hidden = shuffle_patches(2, (4, 4), Masking("random"), torch.Generator().manual_seed(1))
     nothing = torch.zeros(2, 64, 64, dtype=torch.bool)
     with torch.no_grad():
-        loss = model.loss(pictures, bin_widths, nothing, visible, hidden)
+        loss = model.loss(model.sums(pictures, bin_widths, nothing, visible, hidden))
         rebuilt = model(pictures, bin_widths, visible, hidden)
     squares = []
     for picture, tokens, guesses in zip(pictures, hidden.tolist(), rebuilt, strict=True):
@@ -133,8 +133,10 @@ def test_missing_steps_do_not_count(model: MaskedModel) -> None:
     hidden = torch.arange(4, 16).expand(2, -1)
     changed = torch.where(missing, pictures + 100, pictures)
     with torch.no_grad():
-        losses = [model.loss(each, torch.zeros(2), missing, visible, hidden) for each in (pictures, changed)]
-        everything = model.loss(pictures, torch.zeros(2), torch.ones_like(missing), visible, hidden)
+        losses = [
+            model.loss(model.sums(each, torch.zeros(2), missing, visible, hidden)) for each in (pictures, changed)
+        ]
+        everything = model.loss(model.sums(pictures, torch.zeros(2), torch.ones_like(missing), visible, hidden))
     assert losses[0] == losses[1] > 0
     assert everything == 0
 
@@ -150,8 +152,8 @@ def test_normalised_targets_do_not_depend_on_level_and_contrast() -> None:
     nothing = torch.zeros(2, 64, 64, dtype=torch.bool)
     with torch.no_grad():
         torch.testing.assert_close(
-            model.loss(louder, torch.zeros(2), nothing, visible, hidden),
-            model.loss(pictures, torch.zeros(2), nothing, visible, hidden),
+            model.loss(model.sums(louder, torch.zeros(2), nothing, visible, hidden)),
+            model.loss(model.sums(pictures, torch.zeros(2), nothing, visible, hidden)),
             rtol=1e-4,
             atol=1e-4,
         )
@@ -167,7 +169,7 @@ def test_it_learns_to_continue_a_stripe(model: MaskedModel) -> None:
         on = (torch.rand(16, 1, 4, generator=generator) < 0.5).float().repeat_interleave(16, dim=2)
         pictures = on.expand(-1, 64, -1).contiguous()
         visible, hidden = shuffle_patches(16, (4, 4), Masking("time"), generator)
-        loss = model.loss(pictures, torch.zeros(16), nothing, visible, hidden)
+        loss = model.loss(model.sums(pictures, torch.zeros(16), nothing, visible, hidden))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -191,8 +193,8 @@ def test_textures_are_asked_of_every_patch_beside_the_hidden_pixels() -> None:
     said: list[torch.Tensor] = []
     model.describe.register_forward_hook(lambda _, __, output: said.append(output))
     with torch.no_grad():
-        more = model.loss(pictures, bin_widths, missing, visible, hidden)
-        less = plain.loss(pictures, bin_widths, missing, visible, hidden)
+        more = model.loss(model.sums(pictures, bin_widths, missing, visible, hidden))
+        less = plain.loss(plain.sums(pictures, bin_widths, missing, visible, hidden))
         textures, whole = model.textures(pictures, missing)
     errors = [
         (said[0][picture, place] - textures[picture, token]).square().mean()

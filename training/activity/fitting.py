@@ -72,15 +72,17 @@ def fit(
     step, budget = 0, Budget(options)
     often = max(1, options.steps // recipe.validations)
 
-    def loss(inputs: Tensor, bin_widths: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(model(inputs, bin_widths), targets, label_smoothing=recipe.smoothing.labels)
+    def sums(inputs: Tensor, bin_widths: Tensor, targets: Tensor) -> Tensor:
+        logits, smoothing = model(inputs, bin_widths), recipe.smoothing.labels
+        total = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+        return torch.stack([total, total.new_tensor(len(inputs))])
 
     batches = training_batches(pictures, labels, n_classes, train, recipe, weights)
     bin_widths = torch.full((options.batch_size,), bin_width)
     while budget.progress(step) < 1:
         inputs, targets = next(batches)
         model.train()
-        value = workers.gradients(model, loss, inputs, bin_widths, targets)
+        value = workers.gradients(model, sums, lambda total: total[0] / total[1], inputs, bin_widths, targets)
         update(model, optimisers, budget.progress(step), options)
         step += 1
         mean.update(model, step)

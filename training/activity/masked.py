@@ -75,7 +75,7 @@ def pretrain(
         shown = torch.from_numpy(np.stack([picture for picture, _ in drawn]))
         bin_widths = torch.tensor([bin_width for _, bin_width in drawn])
         visible, hidden = shuffle_patches(options.batch_size, vit.grid, masking, generator)
-        workers.gradients(model, model.loss, shown, bin_widths, missing, visible, hidden)
+        workers.gradients(model, model.sums, model.loss, shown, bin_widths, missing, visible, hidden)
         update(model, optimisers, budget.progress(step), options)
         step += 1
         mean.update(model, step)
