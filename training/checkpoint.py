@@ -19,7 +19,6 @@ from rfvit_rt.errors import ModelError, OutputError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import VitConfig
 from training.config import PLACE
-from training.datasets import LABELS
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"
@@ -67,7 +66,7 @@ class Checkpoint:
     elapsed: float
     best: float
     provenance: dict[str, Any]
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[str, ...]
 
     @property
     def spectrogram(self) -> SpectrogramSpec:
@@ -128,7 +127,7 @@ def load(path: Path) -> Checkpoint:
                 part, name = key.split("/", 1)
                 parts[part][name] = file.get_tensor(key)
         plain["vit"] = VitConfig(**plain["vit"])
-        plain["labels"] = tuple(plain.get("labels", LABELS))
+        plain["labels"] = tuple(plain["labels"])
         is_csi = "csi" in plain
         plain["spec"] = CSISpec(**plain.pop("csi")) if is_csi else SpectrogramSpec(**plain.pop("spectrogram"))
         return Checkpoint(weights=parts["weights"], mean=parts["mean"], optimiser=parts["optimiser"], **plain)
@@ -144,7 +143,8 @@ def refuse_existing(folder: Path) -> None:
 
 def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> None:
     """Raise :class:`ModelError` where a run would go on with another recipe; only its length and place may change."""
-    changed = sorted(name for name, value in _flat(recipe).items() if _flat(checkpoint.recipe).get(name) != value)
+    before, now = _flat(checkpoint.recipe), _flat(recipe)
+    changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     changed = [name for name in changed if name not in ("optimisation.steps", "optimisation.max_minutes", *PLACE)]
     if changed:
         raise ModelError(
@@ -152,8 +152,13 @@ def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> 
         )
 
 
-def check_windows(checkpoint: Checkpoint, count: int, path: Path) -> None:
+def check_windows(checkpoint: Checkpoint, count: int, labels: tuple[str, ...], path: Path) -> None:
     """Raise :class:`ModelError` where a run would go on with other data."""
+    if checkpoint.labels != labels:
+        raise ModelError(
+            f"{path} was trained for {', '.join(checkpoint.labels)}, the data has {', '.join(labels)}; resume with its "
+            "data, or start a new --out"
+        )
     before = checkpoint.provenance.get("train_windows", count)
     if before != count:
         raise ModelError(

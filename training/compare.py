@@ -31,11 +31,12 @@ from rfvit_rt.contract import ModelContract
 from rfvit_rt.datatypes import Annotation, Emission, IQBlock
 from rfvit_rt.emissions import track_emissions
 from rfvit_rt.engines import Engine, load_engine
-from rfvit_rt.errors import RfvitError
+from rfvit_rt.errors import OutputError, RecordingError, RfvitError
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.pipeline import PipelineSettings, PipelineStatistics, analyse
 from rfvit_rt.segments import annotate
-from rfvit_rt.sinks.sigmf import is_result
+from rfvit_rt.sinks.files import check_output, replace_file
+from rfvit_rt.sinks.sigmf import holds_results, is_result
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.stitching import stitch
 from training.command import run
@@ -56,6 +57,8 @@ def main(
 ) -> None:
     """List, recording by recording, what is annotated and what was found."""
     file = find_model(model) if model else default_model()
+    if out:
+        _make_folder(out)
     table = Table()
     for name in ("Recording", "Annotated, frequency IoU", "Found", "Annotated area found", "Labelled LTE or NR"):
         table.add_column(name)
@@ -66,6 +69,8 @@ def main(
         for path in (path for path in recordings if not is_result(path)):
             try:
                 recording = open_recording(path)
+                if holds_results(recording):
+                    raise RecordingError("a model's boxes are among its annotations; give the recording without them")
                 blocks = recording.blocks()
                 if matches(recording.meta_path, clean or ()):
                     blocks = weathered(recording, np.random.default_rng(1))
@@ -76,7 +81,20 @@ def main(
             table.add_row(*_cells(row))
     Console(width=160).print(table)
     if out:
-        out.write_text(json.dumps({"model": file.contract.name, "sha256": file.sha256, "recordings": rows}, indent=2))
+        report = {"model": file.contract.name, "sha256": file.sha256, "recordings": rows}
+        try:
+            replace_file(out, json.dumps(report, indent=2).encode())
+        except OSError as error:
+            raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def _make_folder(out: Path) -> None:
+    """Make a report's folder, before the work that fills the report."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {out.parent}: {error.strerror or error}") from error
+    check_output(out, overwrite=True)
 
 
 def compare(recording: Recording, blocks: Iterable[IQBlock], engine: Engine, contract: ModelContract) -> dict[str, Any]:

@@ -446,6 +446,8 @@ class FinetuneRecipe:
     def __post_init__(self) -> None:
         if not 0 < self.label_share <= 1:
             raise RecipeError(f"label_share lies in (0, 1], got {self.label_share}")
+        if min(self.validate_every, self.validation_windows) < 1:
+            raise RecipeError("validate_every and validation_windows are at least 1")
         if self.unet and self.adapt.mode != "full":
             raise RecipeError(f"[adapt] mode '{self.adapt.mode}' is of the transformer; a U-Net learns in full")
 

@@ -2,8 +2,8 @@
 """Labelled spectrogram windows on disk: one folder a split, memory-mapped arrays inside.
 
 Whatever windows are made of, generated scenes, recordings or images, they end up like this. Beside the arrays lies a
-``scenes.json`` with the ``spec`` of the pictures, the ``labels`` that mask values stand for (`LABELS` where it has
-none), and what the windows were made of. It is written last, so its presence says that the windows are complete.
+``scenes.json`` with the ``spec`` of the pictures, the ``labels`` that mask values stand for, and what the windows were
+made of. It is written last, so its presence says that the windows are complete.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-from numpy.lib.format import open_memmap, write_array_header_1_0
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from rfvit_rt.errors import OutputError, RecordingError
 from rfvit_rt.sinks.files import replace_file
 from rfvit_rt.spectrogram import SpectrogramSpec
 
-LABELS = ("background", "LTE", "NR")  # where a folder does not say what its labels are
 CELLULAR = ("LTE", "NR")
 UNNAMED = 254  # mask value of pixels that are background or OTHER, and nothing in the picture says which
 IGNORED = 255  # mask value of pixels that teach nothing: steps that a short window does not have, unknown signals
@@ -56,23 +55,10 @@ class Windows:
     bin_widths: NDArray[np.float32]
     snr_db: NDArray[np.float32]
     scenes: NDArray[np.int64]
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.pictures)
-
-
-def create_windows(folder: Path, count: int, spec: SpectrogramSpec) -> Windows:
-    """Make empty arrays on disk for `count` windows, to be filled in place."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (count, spec.n_steps, spec.n_bins)
-    return Windows(
-        open_memmap(folder / "pictures.npy", "w+", np.float16, shape),
-        open_memmap(folder / "masks.npy", "w+", np.uint8, shape),
-        open_memmap(folder / "bin_widths.npy", "w+", np.float32, (count,)),
-        open_memmap(folder / "snr_db.npy", "w+", np.float32, (count,)),
-        open_memmap(folder / "scenes.npy", "w+", np.int64, (count,)),
-    )
 
 
 class WindowWriter:
@@ -115,19 +101,37 @@ class WindowWriter:
     def append(
         self, picture: NDArray[Any], mask: NDArray[np.uint8], bin_width: float, snr_db: float, scene: int
     ) -> None:
-        """Add a window; arguments as in :class:`Windows`."""
-        for (file, kind, _), value in zip(self._arrays, (picture, mask, bin_width, snr_db, scene), strict=True):
-            file.write(np.asarray(value).astype(kind).tobytes())
+        """Add a window; arguments as in :class:`Windows`.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, as on a full disk.
+        """
+        try:
+            for (file, kind, _), value in zip(self._arrays, (picture, mask, bin_width, snr_db, scene), strict=True):
+                file.write(np.asarray(value).astype(kind).tobytes())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error.strerror or error}") from error
         self.count += 1
         self.pixels += np.bincount(mask[mask < UNNAMED], minlength=len(self.labels))
 
     def finish(self, **record: Any) -> None:
-        """Complete the split; `record` says what it was made of."""
-        self._write_headers()
-        for file, _, _ in self._arrays:
-            file.flush()
+        """Complete the split; `record` says what it was made of.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, as on a full disk.
+        """
         fields = {"count": self.count, "labels": self.labels, "spec": dataclasses.asdict(self.spec)}
-        replace_file(self.folder / RECORD, json.dumps(fields | record, indent=1).encode())
+        try:
+            self._write_headers()
+            for file, _, _ in self._arrays:
+                file.flush()
+            replace_file(self.folder / RECORD, json.dumps(fields | record, indent=1).encode())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error.strerror or error}") from error
 
     def _write_headers(self) -> None:
         # NumPy leaves room for the length in its headers, so that arrays can grow where they are.
@@ -137,20 +141,20 @@ class WindowWriter:
             file.seek(0, 2)
 
 
-def open_windows(folder: Path, mode: str = "r") -> Windows:
-    """Open what :func:`create_windows` or :class:`WindowWriter` made.
+def open_windows(folder: Path) -> Windows:
+    """Open what :class:`WindowWriter` made.
 
     Raises
     ------
     RecordingError
-        If the folder holds no windows, or its labels are none.
+        If the folder holds no windows or not all of them yet, or its labels are none.
     """
     missing = [name for name in _ARRAYS if not (folder / f"{name}.npy").is_file()]
     if missing:
         raise RecordingError(f"{folder} holds no windows; make them with 'python -m training.scenes'")
-    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r+" if mode == "r+" else "r") for name in _ARRAYS)
-    pictures, masks, bin_widths, snr_db, scenes = arrays
-    return Windows(pictures, masks, bin_widths, snr_db, scenes, read_labels(folder))
+    labels = read_labels(folder)
+    pictures, masks, bin_widths, snr_db, scenes = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+    return Windows(pictures, masks, bin_widths, snr_db, scenes, labels)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -174,14 +178,19 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_labels(folder: Path) -> tuple[str, ...]:
-    """Labels of a split; `LABELS` where it names none.
+    """Labels of a split.
 
     Raises
     ------
     RecordingError
-        If they are not different names.
+        If it is not complete, or they are not different names.
     """
-    labels = read_record(folder).get("labels", LABELS)
+    record = read_record(folder)
+    if not record:
+        raise RecordingError(
+            f"{folder / RECORD} is missing, so the windows are not complete; let what makes them finish, or make others"
+        )
+    labels = record.get("labels", ())
     names = isinstance(labels, list | tuple) and all(isinstance(label, str) and label for label in labels)
     if not names or not labels or len(set(labels)) < len(labels) or len(labels) > UNNAMED:
         raise RecordingError(

@@ -108,7 +108,7 @@ def finetune(
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
-        checkpoint.check_windows(before, len(part), out / checkpoint.LAST)
+        checkpoint.check_windows(before, len(part), train.labels, out / checkpoint.LAST)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimisers(optimisers, before.optimiser)
@@ -138,6 +138,16 @@ def finetune(
     def sums(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
         return loss.sums(model(pictures, bin_widths).float(), masks)
 
+    def look(step: int) -> float:
+        """Validate, and keep the weights where they are the best; the best mIoU."""
+        scores = validate(mean.model, validation, recipe.validation_windows, workers)
+        bar.console.print(summary(step, scores))
+        if scores["miou"] > best:
+            kept = dataclasses.replace(state(step), weights={}, optimiser={}, best=scores["miou"])
+            checkpoint.save(kept, out / checkpoint.BEST)
+        curves.append(out, {"step": step} | scores)
+        return max(best, scores["miou"])
+
     step, losses = first_step, []
     progress = processes.agree(budget.progress(step))
     batches = training_batches(
@@ -159,6 +169,9 @@ def finetune(
     with bar:
         task = bar.add_task("finetune", total=1.0)
         try:
+            due = progress >= 1 or (step and step % recipe.validate_every == 0)
+            if processes.first and due and not curves.has(out, step, "miou"):  # it was stopped in the middle of that
+                best = look(step)
             while progress < 1:
                 batch = next(batches)
                 tensors = (batch.pictures, batch.bin_widths, batch.masks)
@@ -175,14 +188,7 @@ def finetune(
                     if processes.first:
                         curves.append(out, entry | {"elapsed": round(budget.elapsed, 1)})
                 if processes.first and (step % recipe.validate_every == 0 or progress >= 1):
-                    scores = validate(mean.model, validation, recipe.validation_windows, workers)
-                    curves.append(out, {"step": step} | scores)
-                    bar.console.print(summary(step, scores))
-                    if scores["miou"] > best:
-                        best = scores["miou"]
-                        checkpoint.save(
-                            dataclasses.replace(state(step), weights={}, optimiser={}), out / checkpoint.BEST
-                        )
+                    best = look(step)
                 if processes.first and (step % options.checkpoint_every == 0 or progress >= 1):
                     checkpoint.save(state(step), out / checkpoint.LAST)
                     curves.draw(out)

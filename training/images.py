@@ -77,7 +77,7 @@ def write_pair(writer: WindowWriter, pair: tuple[Path, Path], number: int, image
         If a file is no image, the two differ in size, or their size and the window's do not divide.
     """
     spec = writer.spec
-    colours, values = _read(pair[0]), _read(pair[1])
+    colours, values = _read(pair[0], palette=False), _read(pair[1], palette=True)
     if values.ndim != 2:
         raise RecordingError(f"{pair[1]} has {values.shape[2]} channels; a label image has one value a pixel")
     if colours.shape[:2] != values.shape:
@@ -152,11 +152,12 @@ def _resize(array: NDArray[Any], shape: tuple[int, int], path: Path) -> NDArray[
     return array
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def _read(path: Path, *, palette: bool) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             if image.mode not in ("L", "P", "RGB", "RGBA"):
                 raise RecordingError(f"{path} is an image of mode {image.mode}; 8 bits a channel are expected")
-            return np.array(image)
+            # Places in a palette are in any order: a label's value may be one, a level is not.
+            return np.array(image if palette or image.mode != "P" else image.convert("RGB"))
     except OSError as error:
         raise RecordingError(f"cannot read the image {path}: {error}") from error

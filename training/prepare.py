@@ -19,7 +19,7 @@ from training import recordings as sigmf
 from training.config import Annotations, FinetuneRecipe, Images, Split
 from training.datasets import RECORD, WindowWriter, read_record
 from training.recordings import LabelMap, Report
-from training.splits import SPLITS, split_names
+from training.splits import SPLITS, sorted_by_hand, split_names
 
 WINDOWS = "windows"  # folder within a run's, for windows that it had to make
 Item = TypeVar("Item")
@@ -133,6 +133,14 @@ def _write(
     chosen = split_names(found, split, seed)
     if not chosen:
         raise RecordingError("nothing is left to train on; see above for what was left out and why")
+    if len(labels) > 1 and not {"train", "validation"} <= chosen.keys():
+        wanting = "validation" if "train" in chosen else "training"
+        raise RecordingError(
+            f"{len(found)} with labels leave none for {wanting}; weights are chosen on others than they learnt from: "
+            "give two or more, and [split] validation above 0"
+        )
+    by = "the folders that they lie in" if sorted_by_hand(found) else "a hash of their names and the seed"
+    report(f"sorted by {by}: {', '.join(f'{kind} {len(names)}' for kind, names in chosen.items())}")
     for kind in set(SPLITS) - chosen.keys():
         (out / kind / RECORD).unlink(missing_ok=True)  # of another division
     numbers = {name: number for number, name in enumerate(sorted(found))}

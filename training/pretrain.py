@@ -151,7 +151,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
-        checkpoint.check_windows(before, count, out / checkpoint.LAST)
+        checkpoint.check_windows(before, count, sources.labels, out / checkpoint.LAST)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimisers(optimisers, before.optimiser)
@@ -213,7 +213,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
     with bar:
         task = bar.add_task("pretrain", total=1.0)
         try:
-            if processes.first and not resume:
+            if processes.first and step % recipe.monitor.every == 0 and not curves.has(out, step, "held_out"):
                 look(step)
             while (progress := processes.agree(budget.progress(step))) < 1:
                 batch = next(batches)
@@ -236,7 +236,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                     look(step)
                 if processes.first and step % options.checkpoint_every == 0:
                     save(step)
-            if processes.first and step % recipe.monitor.every and step > first_step:
+            if processes.first and not curves.has(out, step, "held_out"):
                 look(step)
         except KeyboardInterrupt:
             if processes.first:

@@ -7,18 +7,22 @@ that training sees what the model will see. Bands wider than a picture are cut i
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rfvit_rt.datatypes import Window
+from rfvit_rt.datatypes import IQBlock, Window
 from rfvit_rt.errors import RecordingError, RfvitError
-from rfvit_rt.sinks.sigmf import CORRECTED, is_result
+from rfvit_rt.sinks.sigmf import CORRECTED, holds_results, is_result
 from rfvit_rt.sources.recording import (
     ARCHIVE_SUFFIX,
     COMPRESSED_SUFFIXES,
@@ -33,6 +37,7 @@ from training.config import Annotations
 from training.datasets import IGNORED, WindowWriter
 
 Report = Callable[[str], None]
+_BEGINNING = 4096  # samples
 
 
 def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
@@ -61,10 +66,15 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
             report(f"left out {name}: its boxes are a model's; rename it if somebody has corrected them")
             continue
         try:
-            found[name] = open_recording(path)
+            recording = open_recording(path)
         except RfvitError as error:
             refused += 1
             report(f"left out {name}: {error}")
+            continue
+        if holds_results(recording):
+            report(f"left out {name}: a model's boxes (rfvit:model) are among its annotations, and not corrected")
+        else:
+            found[name] = recording
     if refused and found:
         report(f"WARNING: {refused} of {refused + len(found)} recordings below {folder} cannot be read, see above")
     if not found:
@@ -75,12 +85,28 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
 
 def _once_each(found: dict[str, Recording], report: Report) -> dict[str, Recording]:
     """Leave out recordings of the same samples but one: a window must not have a twin in another split."""
-    chosen: dict[Path, str] = {}
+    chosen: dict[tuple[int, str], list[str]] = {}
+    digest = functools.cache(lambda name: _digest(found[name].blocks()))
     for name in sorted(found, key=lambda name: (CORRECTED not in name, name)):
-        data = found[name].data_path.resolve()
-        if chosen.setdefault(data, name) != name:
-            report(f"left out {name}: {chosen[data]} has the same samples")
-    return {name: found[name] for name in found if name in chosen.values()}
+        # Recordings are long: only those that begin alike are read to their ends.
+        beginning = _digest(islice(found[name].blocks(_BEGINNING), 1))
+        alike = chosen.setdefault((found[name].sample_count, beginning), [])
+        twin = next((other for other in alike if digest(other) == digest(name)), None)
+        if twin is None:
+            alike.append(name)
+        else:
+            report(f"left out {name}: {twin} has the same samples")
+    kept = {name for alike in chosen.values() for name in alike}
+    return {name: found[name] for name in found if name in kept}
+
+
+def _digest(blocks: Iterable[IQBlock]) -> str:
+    """Of all samples, or of those up to what cannot be read, which is said where windows are made."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(RfvitError):
+        for block in blocks:
+            digest.update(block.samples.tobytes())
+    return digest.hexdigest()
 
 
 def _is_recording(path: Path) -> bool:
@@ -150,9 +176,17 @@ def write_labelled(writer: WindowWriter, recording: Recording, number: int, labe
         (label_map.value(str(fields.get("core:label") or "")), _box(fields, recording))
         for fields in recording.metadata.get("annotations", [])
     ]
+    beside = sum(not _touches(box, recording) for _, box in boxes)
     # The smaller a box, the more it knows: a burst within a band that somebody marked as a whole lies on top.
     boxes = sorted((box for box in boxes if _area(box[1]) > 0), key=lambda box: -_area(box[1]))
-    return _write(writer, recording, number, lambda window, shape: _mask(window, shape, boxes, writer.spec))
+    left_out = _write(writer, recording, number, lambda window, shape: _mask(window, shape, boxes, writer.spec))
+    if not beside:
+        return left_out
+    said = (
+        f"{beside} of {len(recording.metadata['annotations'])} annotations lie outside its time or band, so what they "
+        "mark is taught as background; edges are absolute, in Hz, as core:frequency of the captures is"
+    )
+    return f"{left_out}; {said}" if left_out else said
 
 
 def annotated_labels(recording: Recording) -> list[str]:
@@ -203,6 +237,19 @@ def _box(fields: dict[str, Any], recording: Recording) -> _Box:
     end = start + int(fields["core:sample_count"]) if "core:sample_count" in fields else recording.sample_end
     low, high = fields.get("core:freq_lower_edge"), fields.get("core:freq_upper_edge")
     return start, end, -np.inf if low is None else float(low), np.inf if high is None else float(high)
+
+
+def _touches(box: _Box, recording: Recording) -> bool:
+    """Whether any of it lies in the recording's time and band."""
+    start, end, low, high = box
+    half = recording.sample_rate / 2
+    return any(
+        start < capture.sample_start + capture.sample_count
+        and end > capture.sample_start
+        and low < (capture.frequency or 0.0) + half
+        and high > (capture.frequency or 0.0) - half
+        for capture in recording.captures
+    )
 
 
 def _area(box: _Box) -> float:

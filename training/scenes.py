@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import multiprocessing
 import os
 import signal
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from rfvit_rt.errors import OutputError
-from rfvit_rt.sinks.files import replace_file
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, spectrogram, tiles
 from training import gallery
 from training.command import progress_bar, run
 from training.config import RecipeError
-from training.datasets import IGNORED, RECORD, create_windows
+from training.datasets import IGNORED, WindowWriter
 from training.signals.scene import RULES, Scene
 from training.signals.surroundings import LABELS, SceneSettings, random_scene
 
@@ -104,10 +102,7 @@ def main(
         if (out / split).exists() and not overwrite:
             raise OutputError(f"{out / split} exists; --overwrite replaces it, or name another folder with --out")
     for split, count in counts.items():
-        try:
-            _write_split(out / split, split, count, settings, seed, jobs)
-        except OSError as error:
-            raise OutputError(f"cannot write {out / split}: {error.strerror or error}") from error
+        _write_split(out / split, split, count, settings, seed, jobs)
 
 
 def _settings(classes: str, rule: str, rate: float | None) -> SceneSettings:
@@ -143,22 +138,16 @@ def _write_split(folder: Path, split: str, count: int, settings: SceneSettings, 
     spec = SpectrogramSpec()
     make = functools.partial(make_test_window if split == "test" else make_window, settings=settings, spec=spec)
     first = SPLIT_SEEDS[split] + seed
-    # Its presence says that the windows are complete: it goes before the first is replaced and comes after the last.
-    record = folder / RECORD
-    record.unlink(missing_ok=True)
-    windows = create_windows(folder, count, spec)
-    with multiprocessing.Pool(jobs, _start_worker) as pool, progress_bar() as progress:
+    with (
+        WindowWriter(folder, spec, settings.labels) as writer,
+        multiprocessing.Pool(jobs, _start_worker) as pool,
+        progress_bar() as progress,
+    ):
         task = progress.add_task(split, total=count)
-        for index, window in enumerate(pool.imap(make, range(first, first + count), chunksize=4)):
-            windows.pictures[index] = window.picture
-            windows.masks[index] = window.mask
-            windows.bin_widths[index] = window.bin_width
-            windows.snr_db[index] = window.snr_db
-            windows.scenes[index] = window.scene
+        for window in pool.imap(make, range(first, first + count), chunksize=4):
+            writer.append(window.picture, window.mask, window.bin_width, window.snr_db, window.scene)
             progress.advance(task)
-    fields = {"split": split, "count": count, "first_seed": first, "labels": settings.labels}
-    fields |= {"settings": dataclasses.asdict(settings), "spec": dataclasses.asdict(spec)}
-    replace_file(record, json.dumps(fields, indent=2).encode())
+        writer.finish(split=split, first_seed=first, settings=dataclasses.asdict(settings))
 
 
 def _start_worker() -> None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from rfvit_rt.errors import RecordingError
 from training.config import Split
 
 SPLITS = ("train", "validation", "test")
@@ -15,8 +16,8 @@ SPLITS = ("train", "validation", "test")
 def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list[str]]:
     """Divide recordings.
 
-    Where all of them lie in folders ``train``, ``validation`` and ``test``, that is the division. Otherwise they are
-    drawn by a hash of their name and the seed; with two or more, at least one goes to every split that has a share.
+    Where they lie in folders ``train``, ``validation`` and ``test``, that is the division. Otherwise they are drawn by
+    a hash of their name and the seed; with two or more, at least one goes to every split that has a share.
 
     Parameters
     ----------
@@ -29,11 +30,20 @@ def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list
     -------
     dict of str to list of str
         Names in order, by split; splits without any are left out.
+
+    Raises
+    ------
+    RecordingError
+        If some lie in such folders and others do not: nobody knows where those belong.
     """
     names = sorted(names)
-    folders = [PurePosixPath(name).parts[0] for name in names]
-    if set(folders) <= set(SPLITS) and "train" in folders and all(len(PurePosixPath(n).parts) > 1 for n in names):
-        chosen = {kind: [n for n, folder in zip(names, folders, strict=True) if folder == kind] for kind in SPLITS}
+    if sorted_by_hand(names):
+        chosen = {kind: [name for name in names if _folder(name) == kind] for kind in SPLITS}
+        if strays := [name for name in names if _folder(name) not in SPLITS]:
+            raise RecordingError(
+                f"there is a folder train, but {len(strays)} recordings are in none of {', '.join(SPLITS)}: "
+                f"{', '.join(strays[:5])}{', …' if len(strays) > 5 else ''}; move them there or away"
+            )
     else:
         drawn = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
         counts = [_count(share, len(names)) for share in (split.validation, split.test)]
@@ -42,6 +52,17 @@ def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list
         held = counts[0] + counts[1]
         chosen = {"train": drawn[held:], "validation": drawn[: counts[0]], "test": drawn[counts[0] : held]}
     return {kind: sorted(part) for kind, part in chosen.items() if part}
+
+
+def sorted_by_hand(names: Iterable[str]) -> bool:
+    """Whether somebody has put recordings into folders that say what they are for."""
+    return any(_folder(name) == "train" for name in names)
+
+
+def _folder(name: str) -> str:
+    """The first folder on a path, empty where there is none."""
+    first, *rest = PurePosixPath(name).parts
+    return first if rest else ""
 
 
 def _count(share: float, total: int) -> int:

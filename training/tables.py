@@ -13,8 +13,9 @@ Point = tuple[float, float, float]  # place on the axis, mean, spread
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds, and their standard deviation; 0 for one seed."""
-    return round(float(np.mean(values)), 5), round(float(np.std(values)), 5)
+    """Mean over seeds, and the standard deviation that they are a sample of; 0 for one seed."""
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return round(float(np.mean(values)), 5), round(float(spread), 5)
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

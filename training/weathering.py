@@ -37,6 +37,10 @@ def weathered(recording: Recording, rng: np.random.Generator) -> Iterator[IQBloc
         If it has no annotated carriers.
     """
     annotated = [a for a in recording.metadata.get("annotations", []) if a.get("core:label") in CELLULAR]
+    if any("core:freq_lower_edge" not in a or "core:freq_upper_edge" not in a for a in annotated):
+        raise RecordingError(
+            f"a carrier annotated in {recording.meta_path} has no edges, which the noise is scaled by; add them"
+        )
     bandwidth = sum(a["core:freq_upper_edge"] - a["core:freq_lower_edge"] for a in annotated)
     if not bandwidth:
         raise RecordingError(f"{recording.meta_path} has no annotated carrier to scale noise by; name others as clean")

@@ -52,6 +52,12 @@ def is_result(path: Path) -> bool:
     return path.name.endswith(RESULT_SUFFIX)
 
 
+def holds_results(recording: Recording) -> bool:
+    """Whether boxes that a model found stand among a recording's annotations, and nobody has corrected them."""
+    boxes = recording.metadata.get("annotations", [])
+    return CORRECTED not in recording.meta_path.name and any("rfvit:model" in fields for fields in boxes)
+
+
 def check_annotations_output(recording: Recording, output: str | Path, overwrite: bool = False) -> None:
     """Check that :func:`write_annotations` can write there, before the work that makes the annotations.
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 
 torch = pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
 
-from training.datasets import IGNORED, create_windows  # noqa: E402
+from training.datasets import IGNORED, WindowWriter  # noqa: E402
 
 torch.set_num_threads(1)  # small networks gain nothing from more, and lose by far where other processes run
 
@@ -27,6 +25,7 @@ def keep_denormals() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
+LABELS = ("background", "LTE", "NR")
 SPEC = SpectrogramSpec(n_steps=64, n_bins=64, tile_overlap=16)
 COUNTS = {"train": 48, "validation": 16, "test": 24}
 RECIPE = """
@@ -55,24 +54,22 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(7)
     seed = 0
     for split, count in COUNTS.items():
-        windows = create_windows(root / split, count, SPEC)
-        for place in range(count):
-            seed += 1
-            picture = rng.normal(0, 0.05, (64, 64))
-            mask = np.zeros((64, 64), np.uint8)
-            empty = place % 4 == 0
-            snr_db = float(rng.choice([0.0, 10.0, 20.0, 30.0]))
-            if not empty:
-                low, high = int(rng.integers(2, 18)), int(rng.integers(34, 46))
-                mask[:, low : low + 12] = 1
-                mask[np.arange(64) % 8 < 3, high : high + 16] = 2
-                picture[mask > 0] += 0.4 + snr_db / 20
-            if place % 10 == 9:
-                mask[40:], picture[40:] = IGNORED, 0
-            windows.pictures[place], windows.masks[place] = picture, mask
-            windows.bin_widths[place], windows.scenes[place] = rng.uniform(-1, 2), seed
-            windows.snr_db[place] = np.nan if empty else snr_db
-        (root / split / "scenes.json").write_text(json.dumps({"spec": dataclasses.asdict(SPEC)}))
+        with WindowWriter(root / split, SPEC, LABELS) as writer:
+            for place in range(count):
+                seed += 1
+                picture = rng.normal(0, 0.05, (64, 64))
+                mask = np.zeros((64, 64), np.uint8)
+                empty = place % 4 == 0
+                snr_db = float(rng.choice([0.0, 10.0, 20.0, 30.0]))
+                if not empty:
+                    low, high = int(rng.integers(2, 18)), int(rng.integers(34, 46))
+                    mask[:, low : low + 12] = 1
+                    mask[np.arange(64) % 8 < 3, high : high + 16] = 2
+                    picture[mask > 0] += 0.4 + snr_db / 20
+                if place % 10 == 9:
+                    mask[40:], picture[40:] = IGNORED, 0
+                writer.append(picture, mask, rng.uniform(-1, 2), np.nan if empty else snr_db, seed)
+            writer.finish()
     return root
 
 

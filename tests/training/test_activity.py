@@ -581,8 +581,8 @@ def test_tables_average_splits_then_seeds(tmp_path):
         for seed, split, accuracy in ((1, "a", 0.2), (1, "b", 0.4), (2, "a", 0.4), (2, "b", 0.6))
     ]
     (row,) = tables.rows(results)
-    assert (row.mean, row.spread, row.seeds, row.folds) == (0.4, 0.1, 2, {"a": 0.3, "b": 0.5})
+    assert (row.mean, row.spread, row.seeds, row.folds) == (0.4, 0.1414, 2, {"a": 0.3, "b": 0.5})
     tables.write("made", [row], tmp_path)
     assert json.loads((tmp_path / "made.json").read_text())[0]["accuracy"] == 0.4
     assert (tmp_path / "made.png").read_bytes().startswith(b"\x89PNG")
-    assert "| set, room, vit, after MSM on csi | 0.400 ± 0.100 | 2 |" in tables.text([row])
+    assert "| set, room, vit, after MSM on csi | 0.400 ± 0.141 | 2 |" in tables.text([row])

@@ -14,9 +14,9 @@ from rfvit_rt.vit import Segmenter, VitConfig
 from training import checkpoint, export, finetune
 from training.adapt import LoRALinear, adapt, effective_weights
 from training.config import Adapt, RecipeError
-from training.datasets import LABELS
 from training.optimisation import WeightMean
 
+LABELS = ("background", "LTE", "NR")
 CONFIG = VitConfig(64, 64, 3, width=24, depth=2, heads=3)
 
 

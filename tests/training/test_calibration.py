@@ -26,6 +26,8 @@ from training.optimisation import Workers
 
 CONFIG = VitConfig(64, 64, 3, width=24, depth=1, heads=3)
 
+LABELS = ("background", "LTE", "NR")
+
 
 def drawn(count: int = 50_000, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Confidences, and labels that are right less often than these say."""
@@ -101,7 +103,7 @@ def test_temperature_and_biases_are_found_again() -> None:
     scores = logits + rng.gumbel(size=logits.shape)  # the largest is drawn with the softmax's probability
     masks = scores.argmax(axis=3).astype(np.uint8)
     masks[:, :8] = IGNORED
-    windows = Windows(pictures, masks, np.zeros(8, np.float32), np.zeros(8, np.float32), np.arange(8))
+    windows = Windows(pictures, masks, np.zeros(8, np.float32), np.zeros(8, np.float32), np.arange(8), LABELS)
     found = fit_calibration(Overconfident(), windows, 8, Workers(1))
     assert found.temperature == pytest.approx(3.0, rel=0.05)
     np.testing.assert_allclose(found.class_bias, BIAS, atol=0.05)

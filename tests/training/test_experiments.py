@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -128,7 +129,7 @@ def test_seeds_are_gathered_and_tables_written(made: Place, tmp_path: Path) -> N
     assert len(values) == 2
     assert values[0] != values[1]
     text = report.write("larger", rows, dataclasses.replace(made, out=tmp_path), ("background", "LTE", "NR"))
-    assert f"| ViT, after MSM | {np.mean(values):.3f} ± {np.std(values):.3f} |" in text
+    assert f"| ViT, after MSM | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} |" in text
     assert (tmp_path / "tables" / "larger.md").read_text() == text
     assert json.loads((tmp_path / "tables" / "larger.json").read_text())[0]["figures"]["mIoU"] == values
     assert (tmp_path / "tables" / "larger.png").read_bytes().startswith(b"\x89PNG")
@@ -172,6 +173,12 @@ def test_results_on_other_recordings_are_not_put_beside_those_on_the_first(
         make._check_settings(place, 100, Captures(first.folder, ("other*",)))
     with pytest.raises(OutputError, match=r"other settings \(unlabelled\)"):
         make._check_settings(dataclasses.replace(place, unlabelled=tmp_path), 100, first)
+    for name in ("made.rfvit", "another"):  # what a model found is not measured on
+        shutil.copy(recording.meta_path, first.folder / f"{name}.sigmf-meta")
+        if name != "another":
+            make._check_settings(place, 100, first)
+    with pytest.raises(OutputError, match=r"other settings \(captures\)"):
+        make._check_settings(place, 100, first)
 
 
 def test_wrong_calls_are_refused(scenes: Path, tmp_path: Path) -> None:
@@ -345,7 +352,8 @@ def test_the_summary_takes_carriers_and_other_recordings_apart() -> None:
 
 
 def test_tables_are_markdown_and_lines_have_every_point(tmp_path: Path) -> None:
-    assert mean_and_spread([0.2, 0.4]) == (0.3, 0.1)
+    assert mean_and_spread([0.2, 0.4]) == (0.3, 0.14142)
+    assert mean_and_spread([0.2]) == (0.2, 0.0)
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
     series = {"one": [(0.01, 0.3, 0.1), (1.0, 0.6, 0.0)], "two": [(1.0, 0.5, 0.0)]}
     draw_lines(series, tmp_path / "lines.png", title="t", x="share", y="mIoU", logarithmic=True)

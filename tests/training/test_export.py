@@ -15,7 +15,9 @@ from rfvit_rt.errors import ModelError, OutputError, SpecMismatch
 from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import Probabilities, VitConfig
 from training import checkpoint, evaluate, export
-from training.datasets import LABELS, create_windows, open_windows
+from training.datasets import WindowWriter, open_windows
+
+LABELS = ("background", "LTE", "NR")
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +175,9 @@ def test_a_broken_report_is_refused(finetuned: Path, scenes: Path, tmp_path: Pat
 
 def test_windows_of_another_shape_are_refused(exported: ModelFile, tmp_path: Path) -> None:
     for split in ("validation", "test"):
-        create_windows(tmp_path / split, 1, SpectrogramSpec(n_steps=32, n_bins=64))
+        with WindowWriter(tmp_path / split, SpectrogramSpec(n_steps=32, n_bins=64), LABELS) as writer:
+            writer.append(np.zeros((32, 64)), np.zeros((32, 64), np.uint8), 0.0, np.nan, 1)
+            writer.finish()
     with pytest.raises(SpecMismatch, match="32 x 64"):
         evaluate.main(model=exported.path, data=tmp_path, out=tmp_path / "report.json")
 

@@ -17,7 +17,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, finetune
 from training.config import FinetuneRecipe, Images, RecipeError, from_dict
 from training.datasets import IGNORED, Windows, WindowWriter, open_windows
-from training.images import find_pairs, levels, write_pair
+from training.images import _read, find_pairs, levels, write_pair
 from training.prepare import labelled_folder
 
 SPEC = SpectrogramSpec()
@@ -109,14 +109,16 @@ def test_pairs_are_found_by_name_and_a_lonely_half_is_an_error(tmp_path: Path) -
 
 
 def test_images_that_do_not_fit_are_reported_by_name(tmp_path: Path) -> None:
+    train = tmp_path / "train"
     for name in ("good", "torn", "odd", "coloured", "other size"):
-        save_pair(tmp_path, f"train/{name}".removeprefix("train/"))
-    (tmp_path / "images" / "torn.png").write_bytes(b"\x89PNG")
-    save_pair(tmp_path, "odd", side=100)
-    Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(tmp_path / "labels" / "coloured.png")
-    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "labels" / "other size.png")
+        save_pair(train, name)
+    save_pair(tmp_path / "validation", "good too")
+    (train / "images" / "torn.png").write_bytes(b"\x89PNG")
+    save_pair(train, "odd", side=100)
+    Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(train / "labels" / "coloured.png")
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(train / "labels" / "other size.png")
     lines: list[str] = []
-    recipe = from_dict({"split": {"validation": 0.0}, "images": {"colours": "viridis"}}, FinetuneRecipe)
+    recipe = from_dict({"images": {"colours": "viridis"}}, FinetuneRecipe)
     labelled_folder(tmp_path, tmp_path / "run", recipe, lines.append)
     text = "\n".join(lines)
     assert "torn.png: cannot read the image" in text
@@ -125,6 +127,24 @@ def test_images_that_do_not_fit_are_reported_by_name(tmp_path: Path) -> None:
     assert "coloured.png has 3 channels" in text
     assert "has (128, 128) pixels, its labels have (64, 64)" in text
     assert len(open_windows(tmp_path / "run" / "windows" / "train")) == 1
+
+
+def test_pairs_that_leave_none_to_validate_on_are_refused_before_any_work(tmp_path: Path) -> None:
+    save_pair(tmp_path, "only")
+    recipe = from_dict({"images": {"colours": "viridis"}}, FinetuneRecipe)
+    with pytest.raises(RecordingError, match="1 with labels leave none for validation"):
+        labelled_folder(tmp_path, tmp_path / "run", recipe, print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_levels_are_not_places_in_a_palette(tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), "P")
+    image.putpalette([200, 200, 200, 0, 0, 0, 90, 90, 90])
+    image.save(path)
+    np.testing.assert_array_equal(_read(path, palette=True), [[0, 1], [2, 1]])
+    grey = levels(_read(path, palette=False), "luminance")
+    np.testing.assert_allclose(grey, [[1, 0], [0.45, 0]], atol=0.01)
 
 
 def test_recipes_that_cannot_be_are_refused() -> None:

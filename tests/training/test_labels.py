@@ -14,7 +14,7 @@ from rfvit_rt.contract import read_model
 from rfvit_rt.errors import ModelError, RecordingError
 from training import checkpoint, curves, evaluate, export, finetune, pretrain
 from training.batches import read_spec
-from training.datasets import LABELS, open_windows
+from training.datasets import open_windows
 
 OWN = ("nothing", "WLAN", "Bluetooth", "other")
 
@@ -29,8 +29,7 @@ def relabelled(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_folders_that_name_no_labels_have_those_of_old(scenes: Path, relabelled: Path) -> None:
-    assert open_windows(scenes / "train").labels == LABELS
+def test_labels_are_those_that_the_folder_names(relabelled: Path) -> None:
     windows = open_windows(relabelled / "train")
     assert windows.labels == OWN
     read_spec(relabelled / "train", windows)
@@ -80,15 +79,3 @@ def test_class_weights_are_counted_against_the_labels(
     recipe.write_text(recipes["finetune"].read_text() + "[loss]\nclass_weights = [1, 2, 3]\n")
     with pytest.raises(ModelError, match="3 numbers; 4 are needed: nothing, WLAN, Bluetooth, other"):
         finetune.main(config=recipe, data=relabelled, out=tmp_path / "run", steps=1)
-
-
-def test_checkpoints_from_before_labels_were_data_have_those_of_old(finetuned: Path, tmp_path: Path) -> None:
-    from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
-
-    with safe_open(finetuned / checkpoint.BEST, framework="pt") as file:
-        ((key, text),) = file.metadata().items()
-    fields = json.loads(text)
-    del fields["labels"]
-    save_file(load_file(finetuned / checkpoint.BEST), tmp_path / "old.safetensors", {key: json.dumps(fields)})
-    assert checkpoint.load(tmp_path / "old.safetensors").labels == LABELS

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +16,7 @@ from rfvit_rt.vit import Encoder, VitConfig
 from training import checkpoint, curves
 from training.config import Masking, RecipeError, Target
 from training.config import Monitor as MonitorOptions
-from training.datasets import IGNORED, Windows, open_windows
+from training.datasets import IGNORED, open_windows
 from training.monitors import draw_reconstructions, held_out_loss, nearest, patch_classes, probe, ridge
 from training.msm import MaskedModel
 from training.optimisation import Workers
@@ -74,9 +75,7 @@ def test_a_probe_reads_classes_off_an_encoder_and_needs_labels(scenes: Path) -> 
     found = probe(encoder, windows, 24, Workers(2))
     assert found["linear_probe_accuracy"] > 0.5  # even chance weights tell a stripe that is on from one in bursts
     assert 0.5 < found["nearest_neighbour"] <= 1
-    unknown = Windows(
-        windows.pictures, np.full_like(windows.masks, IGNORED), windows.bin_widths, windows.snr_db, windows.scenes
-    )
+    unknown = dataclasses.replace(windows, masks=np.full_like(windows.masks, IGNORED))
     assert set(probe(encoder, unknown, 24, Workers(2)).values()) == {None}
 
 

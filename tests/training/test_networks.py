@@ -19,10 +19,12 @@ from rfvit_rt.vit import Segmenter, VitConfig
 from training import checkpoint, evaluate, export, finetune, pretrain
 from training.batches import Part, some_scenes, training_batches
 from training.config import Augmentation, FinetuneRecipe, Masking, ModelSize, RecipeError, UNetSize, from_dict
-from training.datasets import LABELS, Windows, open_windows
+from training.datasets import Windows, open_windows
 from training.msm import MaskedModel
 from training.networks import make_network
 from training.unet import UNet
+
+LABELS = ("background", "LTE", "NR")
 
 
 def recipe_with(recipes: dict[str, Path], folder: Path, before: str = "", after: str = "") -> Path:
@@ -75,6 +77,7 @@ def test_a_head_that_was_pretrained_is_taken_over_but_for_its_last_layer(head: s
     vit = VitConfig(64, 64, 3, width=24, depth=1, heads=3, embedding="convolutions", stem_features=4)
     masked = MaskedModel(vit, Masking(decoder="pyramid", decoder_width=24))
     rest: dict[str, Any] = {"recipe": {}, "weights": {}, "optimiser": {}, "step": 1, "elapsed": 1.0, "best": 0.0}
+    rest["labels"] = LABELS
     made = checkpoint.Checkpoint("pretrain", vit, SpectrogramSpec(), mean=masked.state_dict(), provenance={}, **rest)
     checkpoint.save(made, tmp_path / "a.safetensors")
     model = Segmenter(dataclasses.replace(vit, head=head))
@@ -167,7 +170,7 @@ def labelled(count: int) -> Windows:
     scenes = np.repeat(np.arange(count // 2), 2)
     pictures = np.broadcast_to(scenes[:, None, None] / 20, (count, 64, 64)).astype(np.float16)
     nothing = np.zeros(count, np.float32)
-    return Windows(pictures, np.zeros((count, 64, 64), np.uint8), nothing, nothing, scenes)
+    return Windows(pictures, np.zeros((count, 64, 64), np.uint8), nothing, nothing, scenes, LABELS)
 
 
 def test_a_share_of_the_labels_is_whole_scenes_and_holds_every_smaller_share() -> None:

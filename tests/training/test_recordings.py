@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from rfvit_rt.datatypes import Annotation
 from rfvit_rt.errors import ModelError, RecordingError, SpecMismatch
-from rfvit_rt.sinks.sigmf import default_output, write_annotations, write_recording
+from rfvit_rt.sinks.sigmf import default_output, describe_annotation, write_annotations, write_recording
 from rfvit_rt.sources.recording import open_recording
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, spectrogram, tiles
 from training import checkpoint, curves, finetune, pretrain
@@ -43,13 +45,13 @@ device = "cpu"
 """
 
 
-def record(
-    path: Path, n_windows: float = 1, annotations: list[Annotation] | None = None, rate: float = RATE, seed: int = 1
-) -> Path:
-    """Noise, and in every annotation a tone at its centre, 20 dB over the noise in a bin."""
+def record(path: Path, n_windows: float = 1, annotations: list[Annotation] | None = None, rate: float = RATE) -> Path:
+    """Noise of its own for every name, and in every annotation a tone at its centre, 20 dB over the noise in a bin."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = round(n_windows * SPEC.window_length(rate))
-    samples = np.random.default_rng(seed).standard_normal((count, 2), np.float32).view(np.complex64)[:, 0]
+    samples = (
+        np.random.default_rng(list(path.name.encode())).standard_normal((count, 2), np.float32).view(np.complex64)[:, 0]
+    )
     for annotation in annotations or []:
         place = slice(annotation.sample_start, annotation.sample_end)
         offset = (annotation.freq_lower_edge + annotation.freq_upper_edge) / 2 - FREQUENCY
@@ -105,6 +107,26 @@ def test_what_a_model_found_is_no_annotation_and_samples_count_once(tmp_path: Pa
     ]
 
 
+def test_results_of_any_name_and_copies_of_samples_are_left_out(tmp_path: Path) -> None:
+    one = record(tmp_path / "one")
+    record(tmp_path / "two")
+    found, lines = tmp_path / "a-model.sigmf-meta", []
+    boxes = [box("LTE", 0, 9, -1e5, 1e5)]
+    write_annotations(open_recording(one), boxes, found, model_name="model", model_hash="0" * 64)
+    (tmp_path / "copy").mkdir()
+    for path in (one, one.with_suffix(".sigmf-data")):
+        shutil.copy(path, tmp_path / "copy")
+    with tarfile.open(tmp_path / "packed.sigmf", "w") as archive:
+        for path in (one, one.with_suffix(".sigmf-data")):
+            archive.add(path, f"one/{path.name}")
+    assert list(find_recordings(tmp_path, lines.append)) == ["copy/one.sigmf-meta", "two.sigmf-meta"]
+    assert lines == [
+        f"left out {found.name}: a model's boxes (rfvit:model) are among its annotations, and not corrected",
+        "left out one.sigmf-meta: copy/one.sigmf-meta has the same samples",
+        "left out packed.sigmf: copy/one.sigmf-meta has the same samples",
+    ]
+
+
 def test_a_folder_without_recordings_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="there is no SigMF recording below"):
         find_recordings(tmp_path, print)
@@ -142,7 +164,8 @@ def test_something_is_always_left_to_train_on(count: int, expected: dict[str, in
 def test_folders_that_are_called_so_are_the_splits() -> None:
     names = ["train/b", "train/a/c", "validation/d"]
     assert split_names(names, Split(), 1) == {"train": ["train/a/c", "train/b"], "validation": ["validation/d"]}
-    assert split_names([*names, "elsewhere"], Split(validation=0.5), 1)["validation"] != ["validation/d"]
+    with pytest.raises(RecordingError, match="2 recordings are in none of train, validation, test: elsewhere, val/e"):
+        split_names([*names, "elsewhere", "val/e"], Split(), 1)
 
 
 # --- windows without labels
@@ -213,10 +236,11 @@ def test_windows_are_made_once_and_again_where_something_changed(tmp_path: Path)
         unlabelled_folder(recordings, run, Split(), seed, SPEC, lines.append)
         return lines
 
-    assert prepare() == ["train: 1 windows of 1 recordings"]
-    assert "is there already" in prepare()[0]
+    drawn = "sorted by a hash of their names and the seed"
+    assert prepare() == [f"{drawn}: train 1", "train: 1 windows of 1 recordings"]
+    assert "is there already" in prepare()[1]
     record(recordings / "b")
-    assert prepare() == ["train: 1 windows of 1 recordings", "validation: 1 windows of 1 recordings"]
+    assert prepare()[1:] == ["train: 1 windows of 1 recordings", "validation: 1 windows of 1 recordings"]
     (recordings / "b.sigmf-meta").unlink()
     (recordings / "b.sigmf-data").unlink()
     prepare()
@@ -348,8 +372,19 @@ def test_a_class_that_a_split_lacks_is_a_warning(tmp_path: Path) -> None:
     lines: list[str] = []
     recipe = finetune_recipe(annotations={"classes": {"LTE": ["LTE"], "NR": ["NR"]}})
     labelled_folder(tmp_path / "data", tmp_path / "run", recipe, lines.append)
-    assert "WARNING: no pixel of NR" in lines[0]
-    assert "WARNING: no pixel of LTE" in lines[1]
+    assert lines[0] == "sorted by the folders that they lie in: train 1, validation 1"
+    assert "WARNING: no pixel of NR" in lines[1]
+    assert "WARNING: no pixel of LTE" in lines[2]
+
+
+def test_annotations_outside_of_a_recording_are_reported(tmp_path: Path) -> None:
+    there, beside = box("LTE", 0, 99, -1e5, 1e5), box("LTE", 0, 99, -2e6, -1.5e6)
+    path = record(tmp_path / "one", annotations=[there])
+    baseband = box("LTE", 0, 99, -1e5 - FREQUENCY, 1e5 - FREQUENCY)  # edges that are offsets, as other tools write them
+    edit(path, lambda fields: fields["annotations"].extend(describe_annotation(b, WINDOW) for b in (beside, baseband)))
+    with WindowWriter(tmp_path / "train", SPEC, ("background", "LTE")) as writer:
+        said = write_labelled(writer, open_recording(path), 1, LabelMap(Annotations({"LTE": ["LTE"]})))
+    assert said.startswith("2 of 3 annotations lie outside its time or band")
 
 
 # --- whole runs
@@ -365,7 +400,7 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_pretraining_on_recordings_alone(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(3):
-        record(tmp_path / "mine" / f"r{seed}", 2, seed=seed)
+        record(tmp_path / "mine" / f"r{seed}", 2)
     (tmp_path / "mine" / "bad.sigmf-meta").write_text("{}")
     out = tmp_path / "run"
     pretrain.main(config=recipe, out=out, recordings=tmp_path / "mine")

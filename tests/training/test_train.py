@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ from training.config import (
     UNetSize,
     read_recipe,
 )
-from training.datasets import IGNORED, LABELS, open_windows
+from training.datasets import IGNORED, open_windows
 from training.evaluate import Predicted, energy_detector, measure
 from training.losses import class_weights
 from training.metrics import confusion, figures
@@ -49,6 +50,7 @@ from training.optimisation import Budget, WeightMean, Workers, make_optimisers, 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "training" / "configs"
+LABELS = ("background", "LTE", "NR")
 SPEC = SpectrogramSpec(n_steps=64, n_bins=64, tile_overlap=16)
 UNCHANGED = Augmentation(mirror=False, level_db=0, noise_db=0, truncate=0)
 
@@ -542,6 +544,39 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
         torch.testing.assert_close(parts.mean[name], whole.mean[name], rtol=1e-4, atol=1e-6)
 
 
+def test_a_run_that_is_stopped_while_it_validates_does_that_first(
+    scenes: Path, recipes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every trial of an experiment may be: it validates at its end alone."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipes["finetune"].read_text().replace("validate_every = 40", "validate_every = 2"))
+    call = {"config": recipe, "data": scenes, "out": tmp_path / "run", "steps": 2}
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "validate", interrupted)
+        with pytest.raises(typer.Exit):
+            finetune.main(**call)
+    assert checkpoint.load(tmp_path / "run" / checkpoint.LAST).step == 2
+    assert not (tmp_path / "run" / checkpoint.BEST).exists()
+    finetune.main(**call, resume=True)
+    assert checkpoint.load(tmp_path / "run" / checkpoint.BEST).step == 2
+    finetune.main(**call | {"steps": 3}, resume=True)
+    assert [entry["step"] for entry in curves.entries_of(tmp_path / "run") if "miou" in entry] == [2, 3]
+
+
+def test_resuming_for_other_labels_is_refused(
+    scenes: Path, recipes: dict[str, Path], pretrained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(scenes, tmp_path / "scenes")
+    for path in (tmp_path / "scenes").glob("*/scenes.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": ["background", "WLAN", "NR"]}))
+    with pytest.raises(ModelError, match="trained for background, LTE, NR, the data has background, WLAN, NR"):
+        pretrain.main(config=recipes["pretrain"], data=tmp_path / "scenes", out=pretrained, resume=True)
+
+
 def test_a_run_is_never_overwritten(scenes: Path, recipes: dict[str, Path], pretrained: Path) -> None:
     before = (pretrained / checkpoint.LAST).read_bytes()
     with pytest.raises(OutputError, match="--resume"):
@@ -555,6 +590,9 @@ def test_resuming_with_another_recipe_is_refused(
     recipe = tmp_path / "other.toml"
     recipe.write_text(recipes["pretrain"].read_text().replace("4e-3", "5e-3"))
     with pytest.raises(ModelError, match=r"another optimisation\.learning_rate"):
+        pretrain.main(config=recipe, data=scenes, out=pretrained, resume=True)
+    recipe.write_text(recipes["pretrain"].read_text() + "\n[monitor]\npictures = 0\n")
+    with pytest.raises(ModelError, match=r"another monitor\.pictures"):
         pretrain.main(config=recipe, data=scenes, out=pretrained, resume=True)
 
 

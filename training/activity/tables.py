@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from training.tables import draw_bars, markdown
+from training.tables import draw_bars, markdown, mean_and_spread
 
 ASKED = ("data", "kind", "method", "start", "frozen", "show", "few", "adapt")
 
@@ -74,10 +74,11 @@ def _row(asked: dict[str, Any], results: list[dict[str, Any]]) -> Row:
         for session, accuracy in result.get("sessions", {}).items():
             folds[session].append(accuracy)
     means = [float(np.mean(values)) for values in seeds.values()]
+    mean, spread = mean_and_spread(means)
     return Row(
         asked,
-        round(float(np.mean(means)), 4),
-        round(float(np.std(means)), 4),
+        round(mean, 4),
+        round(spread, 4),
         {name: round(float(np.mean(values)), 4) for name, values in sorted(folds.items())},
         len(means),
     )

@@ -15,7 +15,7 @@ from rfvit_rt.contract import Golden, ModelContract
 from rfvit_rt.engines import Engine
 from rfvit_rt.errors import RecordingError
 from rfvit_rt.models import find_model
-from rfvit_rt.sinks.sigmf import is_result
+from rfvit_rt.sinks.sigmf import holds_results, is_result
 from rfvit_rt.sources.recording import Recording, open_recording
 from training.batches import read_spec
 from training.compare import compare
@@ -58,10 +58,11 @@ class Captures:
             If there are none, or one cannot be read.
         """
         paths = sorted(self.folder.glob("*.sigmf-meta"))
-        chosen = [path for path in paths if not (is_result(path) or matches(path, self.left_out))]
+        named = [path for path in paths if not (is_result(path) or matches(path, self.left_out))]
+        chosen = [recording for recording in map(open_recording, named) if not holds_results(recording)]
         if not chosen:
             raise RecordingError(f"{self.folder} holds no SigMF recordings to measure on; give another --captures")
-        return [open_recording(path) for path in chosen]
+        return chosen
 
 
 class InferEngine(Engine):

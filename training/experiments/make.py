@@ -18,6 +18,7 @@ import typer
 
 from rfvit_rt.errors import OutputError, RecordingError
 from rfvit_rt.models import find_model
+from rfvit_rt.sinks.sigmf import is_result
 from training.config import FinetuneRecipe, PretrainRecipe, UNetSize, read_recipe
 from training.datasets import open_windows, read_record
 from training.evaluate import check_windows
@@ -146,6 +147,7 @@ def _check_settings(place: Place, set_windows: int, captures: recorded.Captures 
         "data": str(place.data.resolve()),
         "windows": {split: len(open_windows(place.data / split)) for split in made},
         "first_seeds": made,
+        "scenes": {split: _about(place.data / split) for split in made},
         "labels": list(open_windows(place.data / "train").labels),
         "measured_windows": place.windows,
         "set_windows": set_windows,
@@ -157,10 +159,10 @@ def _check_settings(place: Place, set_windows: int, captures: recorded.Captures 
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
     # Not every table has recordings: those of a call without any are not asked for, and stay noted.
     if place.unlabelled:
-        settings["unlabelled"] = str(place.unlabelled.resolve())
+        settings["unlabelled"] = _files(place.unlabelled)
     if captures:
         found = {"clean": list(captures.clean), "left_out": list(captures.left_out)}
-        settings["captures"] = {"folder": str(captures.folder.resolve()), **found}
+        settings["captures"] = _files(captures.folder) | found
     settings = {name: before[name] for name in ("unlabelled", "captures") if name in before} | settings
     changed = sorted(name for name, value in settings.items() if before.get(name, value) != value)
     if changed:
@@ -169,3 +171,18 @@ def _check_settings(place: Place, set_windows: int, captures: recorded.Captures 
             "another --out"
         )
     write_json(settings, path)
+
+
+def _about(split: Path) -> dict[str, Any]:
+    """What a split says of how it was made, as JSON has it."""
+    record = read_record(split)
+    return {name: record[name] for name in ("settings", "spec", "source") if name in record}
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    """A folder of recordings, with the sizes of all files that are measured on."""
+    files = sorted(path for path in folder.rglob("*.sigmf*") if path.is_file() and not is_result(path))
+    return {
+        "folder": str(folder.resolve()),
+        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+    }
