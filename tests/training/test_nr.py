@@ -32,7 +32,7 @@ from training.signals.nr import (
     sss,
 )
 from training.signals.priors import random_nr_config
-from training.signals.sequences import gold_sequence, gold_sequences, qpsk
+from training.signals.sequences import gold_sequences, qpsk
 
 TDD = NRConfig(
     cell_id=123,
@@ -88,7 +88,7 @@ def test_every_cell_has_an_sss_of_its_own() -> None:
 
 def test_pbch_dmrs_seed_has_index_and_half_frame() -> None:
     # c_init = 2**11 (i + 1) (floor(N_ID / 4) + 1) + 2**6 (i + 1) + N_ID mod 4; i = i_SSB + 4 n_hf where L_max is 4.
-    expected = qpsk(gold_sequence(2**11 * 7 * 126 + 2**6 * 7 + 1, 288))
+    expected = qpsk(gold_sequences(2**11 * 7 * 126 + 2**6 * 7 + 1, 288))
     assert (pbch_dmrs(501, 2, 1, 4) == expected).all()
     assert (pbch_dmrs(501, 6, 0, 8) == expected).all()
     assert (pbch_dmrs(501, 6, 1, 8) == expected).all()
@@ -241,7 +241,7 @@ def test_pdsch_dmrs_are_in_their_places(groups: int, additional: int) -> None:
     for symbol in range(2, 14):
         row = slots[slot, symbol].ravel()
         c_init = (2**17 * (14 * slot + symbol + 1) * (2 * 123 + 1) + 2 * 123) % 2**31
-        reference = qpsk(gold_sequence(c_init, 12 * 51)).reshape(51, 6)
+        reference = qpsk(gold_sequences(c_init, 12 * 51)).reshape(51, 6)
         matches = [coherence(reference[block], slots[slot, symbol, block, 0::2]) for block in range(51)]
         if symbol in dmrs_symbols:
             np.testing.assert_allclose(matches, 1, atol=1e-5)
@@ -271,7 +271,7 @@ def test_pdcch_fills_whole_regs_with_dmrs_in_them() -> None:
         reg = slots[slot, symbol, block]
         assert (reg != 0).all()
         c_init = (2**17 * (14 * slot + symbol + 1) * (2 * 123 + 1) + 2 * 123) % 2**31
-        reference = qpsk(gold_sequence(int(c_init), 6 * 51))[3 * block : 3 * block + 3]
+        reference = qpsk(gold_sequences(int(c_init), 6 * 51))[3 * block : 3 * block + 3]
         assert coherence(reference, reg[1::4]) == pytest.approx(1, abs=1e-5)
         n_regs += 1
     assert n_regs > 0
@@ -303,7 +303,7 @@ def test_trs_is_the_only_thing_beside_the_ssb() -> None:
     assert len(slots) == 4 * 2 * 48 * 3
     assert blocks.max() == 47
     c_init = (2**10 * (14 * 2 + 8 + 1) * (2 * 123 + 1) + 123) % 2**31  # slot 22 is slot 2 of its frame
-    np.testing.assert_allclose(extra[22, 8, :48, 1::4].ravel(), qpsk(gold_sequence(c_init, 6 * 48)), rtol=1e-5)
+    np.testing.assert_allclose(extra[22, 8, :48, 1::4].ravel(), qpsk(gold_sequences(c_init, 6 * 48)), rtol=1e-5)
 
 
 def test_csi_rs_of_four_ports_takes_four_subcarriers_and_keeps_its_power() -> None:
@@ -330,7 +330,7 @@ def test_sib1_comes_in_the_slot_of_its_beam_within_coreset_0() -> None:
     assert used_blocks.max() < 15 + 24
     # The sequences count from CORESET 0's first resource block, not from the carrier's.
     c_init = (2**17 * (14 * 10 + 7 + 1) * (2 * 123 + 1) + 2 * 123) % 2**31
-    reference = qpsk(gold_sequence(c_init, 12 * 6))
+    reference = qpsk(gold_sequences(c_init, 12 * 6))
     assert coherence(reference, slots[10, 7, 15:21, 0::2].ravel()) == pytest.approx(1, abs=1e-5)
 
 
@@ -582,7 +582,7 @@ def test_a_real_cells_system_information_is_where_coreset_0_puts_it(real_iq: Pat
     heard = np.flatnonzero(np.abs(theirs[0]).max(axis=1) > 0.1 * np.abs(theirs[0]).max())
     assert heard.tolist() == first_candidate.tolist()
     c_init = (2**17 * (2 * 500 + 1) + 2 * 500) % 2**31
-    dmrs = qpsk(gold_sequence(c_init, 6 * 48)).reshape(48, 3)
+    dmrs = qpsk(gold_sequences(c_init, 6 * 48)).reshape(48, 3)
     for block in heard:
         assert coherence(dmrs[block - 1], theirs[0, block, 1::4]) > 0.99
     # Its PDSCH has seven blocks beside the SSB.

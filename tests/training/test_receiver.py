@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from training.signals import receiver as rx
 from training.signals.receiver import Receiver, Spur, random_receiver
+from training.signals.scene import on_the_air
+from training.signals.transform import band_blocks
 
 RATE = 10e6
 N = 400_000
@@ -38,12 +40,22 @@ def decibels(power: NDArray | float) -> NDArray:
     return 10 * np.log10(power)
 
 
+def heard(receiver: Receiver) -> NDArray[np.complex64]:
+    """What a receiver makes of a band in which nobody sends: (N,)."""
+    return on_the_air((), RATE, N / RATE, receiver, rng())
+
+
 # --- Over the band ---
+
+
+def response(receiver: Receiver, n: int) -> NDArray[np.float32]:
+    """Of so few frequencies every one is a block."""
+    return rx.signal_and_noise(receiver, n, rng())[0]
 
 
 def test_the_filter_falls_over_its_share_of_the_band_to_its_depth() -> None:
     receiver = Receiver(roll_off=0.1, depth_db=40, stop=0.05)
-    gain_db = np.fft.fftshift(2 * decibels(rx.response(receiver, 10_000, rng())))
+    gain_db = np.fft.fftshift(2 * decibels(response(receiver, 10_000)))
     offset = np.arange(-0.5, 0.5, 1e-4)
     np.testing.assert_allclose(gain_db[np.abs(offset) < 0.349], 0, atol=1e-3)
     np.testing.assert_allclose(gain_db[np.abs(offset) > 0.451], -40, atol=1e-2)
@@ -52,28 +64,26 @@ def test_the_filter_falls_over_its_share_of_the_band_to_its_depth() -> None:
 
 
 def test_tilt_and_ripple_have_their_size() -> None:
-    tilted = np.fft.fftshift(2 * decibels(rx.response(Receiver(tilt_db=6), 9_999, rng())))
+    tilted = np.fft.fftshift(2 * decibels(response(Receiver(tilt_db=6), 9_999)))
     assert tilted[-1] - tilted[0] == pytest.approx(6, abs=0.01)
-    rippled = 2 * decibels(rx.response(Receiver(ripple_db=1.5, ripple_period=0.25), 10_000, rng()))
+    rippled = 2 * decibels(response(Receiver(ripple_db=1.5, ripple_period=0.25), 10_000))
     assert np.ptp(rippled) == pytest.approx(3, abs=0.01)
     spectrum = np.abs(np.fft.rfft(np.fft.fftshift(rippled)))
     assert spectrum.argmax() == 4
 
 
 @pytest.mark.parametrize("n", [1, 7, 4096, 50_001])
-def test_the_band_has_as_many_frequencies_as_asked_for(n: int) -> None:
-    assert rx.response(Receiver(roll_off=0.2, depth_db=30), n, rng()).shape == (n,)
-    shape = rx.noise_shape(Receiver(noise_tilt_db=3, noise_hump_db=6), n)
-    assert shape.shape == (n,)
+def test_amplitudes_are_those_of_the_bands_blocks(n: int) -> None:
+    receiver = Receiver(noise_tilt_db=3, noise_hump_db=6)
+    passed, shape = rx.signal_and_noise(receiver, n, rng())
+    assert passed.shape == shape.shape == band_blocks(n).shape
     assert shape.dtype == np.float32
     assert np.mean(shape**2) == pytest.approx(1, rel=1e-3)
 
 
 def test_coloured_noise_has_its_hump_and_tilt() -> None:
     receiver = Receiver(noise_tilt_db=4, noise_hump_db=6, noise_hump_at=0.2, noise_hump_width=0.05)
-    coloured = rx.filtered(noise(), rx.noise_shape(receiver, N))
-    assert np.mean(np.abs(coloured) ** 2) == pytest.approx(1, rel=0.01)
-    frequency, density = scipy.signal.welch(coloured, 1.0, nperseg=256, return_onesided=False, detrend=False)
+    frequency, density = scipy.signal.welch(heard(receiver), 1.0, nperseg=256, return_onesided=False, detrend=False)
     level = {at: decibels(density[np.abs(frequency - at) < 0.012].mean()) for at in (-0.4, 0.0, 0.2, 0.4)}
     assert level[0.0] - level[-0.4] == pytest.approx(1.6, abs=0.4)
     assert level[0.2] - level[0.0] == pytest.approx(6 + 0.8, abs=0.4)
@@ -186,17 +196,6 @@ def test_spurs_have_their_places_and_levels() -> None:
     assert power.sum() == pytest.approx(4.19, rel=0.01)
 
 
-def test_converter_noise_is_white_and_of_its_power() -> None:
-    result = rx.add_white_noise(np.zeros(N, np.complex64), rng(), 0.5)
-    assert np.mean(np.abs(result) ** 2) == pytest.approx(0.5, rel=0.01)
-    _, density = scipy.signal.welch(result, 1.0, nperseg=64, return_onesided=False, detrend=False)
-    assert np.ptp(decibels(density)) < 0.5
-    assert abs(np.mean(result)) < 0.01
-    spectra = np.fft.fft(result.reshape(-1, 200), axis=1)[:, 3]
-    kurtosis = np.mean(np.abs(spectra) ** 4) / np.mean(np.abs(spectra) ** 2) ** 2
-    assert kurtosis == pytest.approx(2, abs=0.15)  # Gaussian, as a spectrogram sees it
-
-
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_rounding_has_its_levels_and_its_noise(bits: int) -> None:
     given = np.ones(N, np.complex64) * np.float32(1.9) * noise(N, 0.05)
@@ -216,21 +215,29 @@ def test_saturation_clips_both_parts_at_full_scale() -> None:
     assert np.mean(np.abs(parts) == 1) == pytest.approx(0.617, abs=0.01)  # beyond half a standard deviation
 
 
-# --- All of it ---
+# --- All of it, as scenes go through it ---
 
 
-def test_a_receiver_without_faults_changes_nothing_but_the_scale() -> None:
+def test_a_converter_without_faults_changes_nothing_but_the_scale() -> None:
     given = noise()
-    result = rx.receive(given, RATE, 1.0, Receiver(headroom_db=20), rng())
+    result = rx.digitise(given, RATE, 1.0, Receiver(headroom_db=20), rng())
     scale = np.sqrt(np.mean(np.abs(given) ** 2) / np.mean(np.abs(result) ** 2))
     assert scale == pytest.approx(10, rel=0.01)
     np.testing.assert_allclose(result * scale, given, atol=1e-3)
 
 
+def test_noise_is_white_and_gaussian_as_a_spectrogram_sees_it() -> None:
+    result = heard(Receiver())
+    _, density = scipy.signal.welch(result, 1.0, nperseg=64, return_onesided=False, detrend=False)
+    assert np.ptp(decibels(density)) < 0.5
+    assert abs(np.mean(result)) < 0.01 * np.sqrt(np.mean(np.abs(result) ** 2))
+    spectra = np.fft.fft(result.reshape(-1, 200), axis=1)[:, 3]
+    kurtosis = np.mean(np.abs(spectra) ** 4) / np.mean(np.abs(spectra) ** 2) ** 2
+    assert kurtosis == pytest.approx(2, abs=0.15)
+
+
 def test_levels_relate_to_the_noise() -> None:
-    given = noise(N, 5.0)
-    receiver = Receiver(dc_db=0.0, spurs=(Spur(0.25, 10.0),), adc_noise_db=-np.inf)
-    power = lines(rx.receive(given, RATE, 5.0, receiver, rng()))
+    power = lines(heard(Receiver(dc_db=0.0, spurs=(Spur(0.25, 10.0),))))
     assert power[round(0.25 * N)] / power[0] == pytest.approx(10, rel=0.05)
     density = power[1000:50_000].mean() * N
     assert power[0] / density == pytest.approx(1, rel=0.05)
@@ -238,8 +245,7 @@ def test_levels_relate_to_the_noise() -> None:
 
 def test_converter_noise_fills_the_stop_band() -> None:
     receiver = Receiver(roll_off=0.1, depth_db=60, stop=0.1, adc_noise_db=-30)
-    result = rx.receive(noise(), RATE, 1.0, receiver, rng())
-    frequency, density = scipy.signal.welch(result, 1.0, nperseg=256, return_onesided=False)
+    frequency, density = scipy.signal.welch(heard(receiver), 1.0, nperseg=256, return_onesided=False)
     stop = density[np.abs(frequency) > 0.42].mean() / density[np.abs(frequency) < 0.25].mean()
     assert decibels(stop) == pytest.approx(-30, abs=0.5)
 
@@ -248,24 +254,23 @@ def test_no_stage_writes_into_its_input() -> None:
     given = noise(10_000)
     kept = given.copy()
     full = replace(random_receiver(rng(1)), compression_db=5, gain_imbalance_db=1, dc_db=0, flicker_db=-10)
-    full = replace(full, agc_rate=5000, spurs=(Spur(0.1, 0.0),), adc_noise_db=-10, roll_off=0.1, depth_db=30)
-    for seed in range(3):
-        rx.receive(given, RATE, 1.0, full, rng(seed))
-        np.testing.assert_array_equal(given, kept)
-    rx.digitise(given, RATE, 1.0, Receiver(), rng())
-    np.testing.assert_array_equal(given, kept)
+    full = replace(full, agc_rate=5000, spurs=(Spur(0.1, 0.0),))
+    for stage in (rx.mix, rx.digitise):
+        for receiver in (full, Receiver()):
+            for seed in range(3):
+                stage(given, RATE, 1.0, receiver, rng(seed))
+                np.testing.assert_array_equal(given, kept)
 
 
 def test_random_receivers_are_possible_various_and_seeded() -> None:
-    given = noise(20_000)
     found = [random_receiver(rng(seed)) for seed in range(80)]
     for seed, receiver in enumerate(found):
         assert receiver == random_receiver(rng(seed))
-        result = rx.receive(given, 20e6, 1.0, receiver, rng(seed))
+        result = on_the_air((), 20e6, 1e-3, receiver, rng(seed))
         assert result.dtype == np.complex64
         assert np.abs(result.view(np.float32)).max() <= 1
         assert np.isfinite(result.view(np.float32)).all()
-        np.testing.assert_array_equal(result, rx.receive(given, 20e6, 1.0, receiver, rng(seed)))
+        np.testing.assert_array_equal(result, on_the_air((), 20e6, 1e-3, receiver, rng(seed)))
     assert {receiver.bits for receiver in found} >= {8, 12, 16}
     assert 0.05 <= min(receiver.roll_off for receiver in found if receiver.roll_off) <= 0.08
     assert any(receiver.spurs for receiver in found)

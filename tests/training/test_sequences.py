@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.signals.sequences import gold_sequence, gold_sequences, qpsk, random_qam
+from training.signals.sequences import gold_sequences, qpsk, random_qam
 
 
 def rng() -> np.random.Generator:
@@ -25,14 +25,14 @@ def registers(c_init: int, length: int) -> list[int]:
 @pytest.mark.parametrize("c_init", [0, 1, 0x1234567, 2**31 - 1])
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 3300])
 def test_gold_sequence_is_that_of_the_standard(c_init: int, length: int) -> None:
-    assert gold_sequence(c_init, length).tolist() == registers(c_init, length)
+    assert gold_sequences(c_init, length).tolist() == registers(c_init, length)
 
 
 def test_many_gold_sequences_at_once_are_the_single_ones() -> None:
     c_inits = rng().integers(0, 2**31, (3, 4))
     many = gold_sequences(c_inits, 100)
     assert many.shape == (3, 4, 100)
-    assert (many[2, 1] == gold_sequence(int(c_inits[2, 1]), 100)).all()
+    assert (many[2, 1] == gold_sequences(int(c_inits[2, 1]), 100)).all()
 
 
 def test_qpsk_maps_bits_as_the_standard_does() -> None:

@@ -2,9 +2,8 @@
 """A receiver's faults: each a function of samples, and all of them in the order of a direct-conversion receiver.
 
 The functions leave their input alone and give new samples. Levels are linear powers in the unit of the samples, or
-decibels of what the docstring names. What the receiver does to frequencies alone (:func:`response`,
-:func:`noise_shape`) is given as an amplitude over the band, because scenes are put together in the frequency domain,
-where it costs one multiplication.
+decibels of what the docstring names. What the receiver does to frequencies alone (:func:`signal_and_noise`) is given as
+amplitudes over the band, because scenes are put together in the frequency domain, where it costs one multiplication.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from training.signals.transform import Curve, band_blocks, over_band
+from training.signals.transform import Curve, band_blocks
 
 
 @dataclass(frozen=True)
@@ -118,43 +117,13 @@ class Receiver:
 # --- Over the band ---
 
 
-def response(receiver: Receiver, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Amplitude response of the filter: roll-off at the edges, tilt and ripple.
-
-    Parameters
-    ----------
-    receiver : Receiver
-    n : int
-        Number of frequencies.
-    rng : numpy.random.Generator
-        Draws the phase of the ripple.
-
-    Returns
-    -------
-    (n,) float32
-        In the order of FFT bins.
-    """
-    return over_band(_response(receiver, n, rng), n)
-
-
-def noise_shape(receiver: Receiver, n: int) -> NDArray[np.float32]:
-    """Amplitude that white noise of the same power is multiplied by before the filter.
-
-    Returns
-    -------
-    (n,) float32
-        In the order of FFT bins; of mean square 1.
-    """
-    return over_band(_noise_shape(receiver, n), n)
-
-
 def signal_and_noise(
     receiver: Receiver, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Amplitudes, at a band's blocks, that signals and white noise are multiplied by to be what leaves the filter.
 
     The converter's own noise is part of the second, for the sum of independent noises is noise of the sum of their
-    powers: a scene draws it once, and what it then gives to :func:`digitise` has an `adc_noise_db` of minus infinity.
+    powers, and need be drawn only once.
 
     Returns
     -------
@@ -204,20 +173,6 @@ def _noise_shape(receiver: Receiver, n: int) -> NDArray[np.float32]:
 
 def _amplitude(gain_db: NDArray[np.float64]) -> NDArray[np.float32]:
     return (10 ** (gain_db / 20)).astype(np.float32)
-
-
-def filtered(samples: NDArray[np.complex64], amplitude: NDArray[np.float32]) -> NDArray[np.complex64]:
-    """Send samples through a filter of zero phase, circularly: (n,) complex64.
-
-    Parameters
-    ----------
-    samples : (n,) complex64
-    amplitude : (n,) float32
-        Response in the order of FFT bins, from :func:`response` or :func:`noise_shape`.
-    """
-    spectrum = scipy.fft.fft(samples)
-    spectrum *= amplitude
-    return scipy.fft.ifft(spectrum, overwrite_x=True)
 
 
 # --- The mixer ---
@@ -361,17 +316,6 @@ def spurious(
     return lines
 
 
-def add_white_noise(samples: NDArray[np.complex64], rng: np.random.Generator, power: float) -> NDArray[np.complex64]:
-    """Add a converter's own noise, evenly distributed in either part: several times faster to draw than Gaussian.
-
-    A Fourier transform of some hundred samples makes it Gaussian all the same.
-    """
-    draws = rng.integers(-(2**15), 2**15, 2 * len(samples), np.int16)
-    noise = draws * np.float32(np.sqrt(1.5 * power) / 2**15)  # variance of each part: a third of its bound's square
-    noise += samples.view(np.float32)
-    return noise.view(np.complex64)
-
-
 def quantise(samples: NDArray[np.complex64], bits: int, full_scale: float) -> NDArray[np.complex64]:
     """Round I and Q to the levels of a converter, 2**bits - 1 of them from -`full_scale` to `full_scale`, and clip.
 
@@ -437,7 +381,7 @@ def mix(
 def digitise(
     samples: NDArray[np.complex64], sample_rate: float, noise_power: float, receiver: Receiver, rng: np.random.Generator
 ) -> NDArray[np.complex64]:
-    """What comes after the filter: converter noise, spurs, gain steps, saturation, rounding.
+    """What comes after the filter: spurs, gain steps, saturation, rounding.
 
     Parameters
     ----------
@@ -453,8 +397,6 @@ def digitise(
     (n,) complex64
         At most 1 in either part.
     """
-    if receiver.adc_noise_db > -np.inf:
-        samples = add_white_noise(samples, rng, noise_power * 10 ** (receiver.adc_noise_db / 10))
     if receiver.spurs:
         samples = spurious(samples, rng, receiver.spurs, noise_power)
     # The converter's scale is set for the level that the gain control starts from.
@@ -483,24 +425,6 @@ def _in_pieces(samples: NDArray[np.complex64], stages: Sequence[_Stage]) -> NDAr
 def _level(samples: NDArray[np.complex64]) -> float:
     """Root mean square of samples spread over all."""
     return float(np.sqrt(np.mean(np.abs(samples[:: max(1, len(samples) // 2**16)]) ** 2)))
-
-
-def receive(
-    samples: NDArray[np.complex64], sample_rate: float, noise_power: float, receiver: Receiver, rng: np.random.Generator
-) -> NDArray[np.complex64]:
-    """Receive samples from the antenna: :func:`mix`, the filter, :func:`digitise`.
-
-    A scene that is made in the frequency domain multiplies by :func:`response` there, before :func:`mix`, and saves
-    the two transforms; the offset is then not filtered, which changes nothing at the centre.
-
-    Returns
-    -------
-    (n,) complex64
-        At most 1 in either part.
-    """
-    mixed = mix(samples, sample_rate, noise_power, receiver, rng)
-    passed = filtered(mixed, response(receiver, len(mixed), rng))
-    return digitise(passed, sample_rate, noise_power, receiver, rng)
 
 
 # --- Receivers as one meets them ---

@@ -323,7 +323,7 @@ def on_the_air(
     samples = rx.mix(ifft(spectrum), sample_rate, sample_rate, receiver, rng)
     margin = round(MARGIN * sample_rate)
     samples = samples[margin : margin + math.ceil(duration * sample_rate - 1e-6)]
-    return rx.digitise(samples, sample_rate, sample_rate, replace(receiver, adc_noise_db=-np.inf), rng)
+    return rx.digitise(samples, sample_rate, sample_rate, receiver, rng)
 
 
 def _noise(n: int, rng: np.random.Generator) -> NDArray[np.complex64]:

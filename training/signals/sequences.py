@@ -15,37 +15,20 @@ _X1_TAPS = (3, 0)
 _X2_TAPS = (3, 2, 1, 0)
 
 
-def gold_sequence(c_init: int, length: int) -> NDArray[np.uint8]:
-    """Pseudo-random sequence c(0) … c(length - 1) (TS 36.211 clause 7.2, TS 38.211 clause 5.2.1).
-
-    Parameters
-    ----------
-    c_init : int
-        Initial value of the second register, 0 to 2**31 - 1.
-    length : int
-        Number of bits.
-
-    Returns
-    -------
-    (length,) uint8
-        Bits, 0 or 1.
-    """
-    return gold_sequences([c_init], length)[0]
-
-
 def gold_sequences(c_inits: ArrayLike, length: int) -> NDArray[np.uint8]:
-    """Gold sequences of several initial values at once, as :func:`gold_sequence`.
+    """Pseudo-random sequences c(0) … c(length - 1) (TS 36.211 clause 7.2, TS 38.211 clause 5.2.1).
 
     Parameters
     ----------
     c_inits : (...) int
-        Initial values, each 0 to 2**31 - 1.
+        Initial values of the second register, each 0 to 2**31 - 1.
     length : int
         Number of bits of each.
 
     Returns
     -------
     (..., length) uint8
+        Bits, 0 or 1.
     """
     initial = np.asarray(c_inits, np.int64)
     first, basis = _packed_registers(1 << max(length - 1, 63).bit_length())

@@ -48,11 +48,6 @@ def scale_band(spectrum: NDArray[np.complex64], gains: NDArray[np.float32] | NDA
     spectrum[whole * stride :] *= gains[-1]
 
 
-def over_band(gains: NDArray[_Value], n: int) -> NDArray[_Value]:
-    """Gains at all n frequencies of those at :func:`band_blocks`: (n,) of their type."""
-    return np.repeat(gains, _stride(n))[:n]
-
-
 def _stride(n: int) -> int:
     return max(1, n // 8192)
 
