@@ -38,6 +38,7 @@ from training.datasets import IGNORED, WindowWriter
 
 Report = Callable[[str], None]
 _BEGINNING = 4096  # samples
+_NOT_CORRECTED = f"it has boxes of a model (rfvit:model); where somebody corrected them, put {CORRECTED} into its name"
 
 
 def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
@@ -63,7 +64,7 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
     for path in sorted(path for path in folder.rglob("*") if _is_recording(path)):
         name = path.relative_to(folder).as_posix()
         if is_result(path):
-            report(f"left out {name}: its boxes are a model's; rename it if somebody has corrected them")
+            report(f"left out {name}: {_NOT_CORRECTED}")
             continue
         try:
             recording = open_recording(path)
@@ -72,7 +73,7 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
             report(f"left out {name}: {error}")
             continue
         if holds_results(recording):
-            report(f"left out {name}: a model's boxes (rfvit:model) are among its annotations, and not corrected")
+            report(f"left out {name}: {_NOT_CORRECTED}")
         else:
             found[name] = recording
     if refused and found:

@@ -102,7 +102,8 @@ def test_what_a_model_found_is_no_annotation_and_samples_count_once(tmp_path: Pa
     lines: list[str] = []
     assert list(find_recordings(tmp_path, lines.append)) == [corrected.name, "two.sigmf-meta"]
     assert lines == [
-        f"left out {result.name}: its boxes are a model's; rename it if somebody has corrected them",
+        f"left out {result.name}: it has boxes of a model (rfvit:model); where somebody corrected them, put "
+        ".corrected into its name",
         f"left out {one.name}: {corrected.name} has the same samples",
     ]
 
@@ -121,7 +122,8 @@ def test_results_of_any_name_and_copies_of_samples_are_left_out(tmp_path: Path) 
             archive.add(path, f"one/{path.name}")
     assert list(find_recordings(tmp_path, lines.append)) == ["copy/one.sigmf-meta", "two.sigmf-meta"]
     assert lines == [
-        f"left out {found.name}: a model's boxes (rfvit:model) are among its annotations, and not corrected",
+        f"left out {found.name}: it has boxes of a model (rfvit:model); where somebody corrected them, put "
+        ".corrected into its name",
         "left out one.sigmf-meta: copy/one.sigmf-meta has the same samples",
         "left out packed.sigmf: copy/one.sigmf-meta has the same samples",
     ]
