@@ -83,19 +83,15 @@ def some_scenes(windows: Windows, share: float, seed: int) -> NDArray[np.int64]:
 
 
 def read_spec(folder: Path, windows: Windows) -> SpectrogramSpec:
-    """The spec that a split's pictures were made with, from its scenes.json, which is written when all are made.
+    """The spec that a split's pictures were made with, from its scenes.json.
 
     Raises
     ------
     RecordingError
-        If scenes.json is missing or malformed, or does not fit the pictures.
+        If scenes.json is malformed, or does not fit the pictures.
     """
     shape = windows.pictures.shape[1:]
     path = folder / RECORD
-    if not path.is_file():
-        raise RecordingError(
-            f"{path} is missing, so the windows are not complete; let 'python -m training.scenes' finish"
-        )
     try:
         spec = SpectrogramSpec(**read_record(folder)["spec"])
     except (ValueError, KeyError, TypeError) as error:

@@ -36,6 +36,11 @@ def entries_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
+def begin(folder: Path) -> None:
+    """Drop the log of an attempt that ended before its first checkpoint."""
+    (folder / LOG).unlink(missing_ok=True)
+
+
 def has(folder: Path, step: int, name: str) -> bool:
     """Whether a run's log has a value of that name after so many updates."""
     return any(name in entry for entry in entries_of(folder) if entry["step"] == step)

@@ -96,7 +96,11 @@ class WindowWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file, _, _ in self._arrays:
-            file.close()
+            try:
+                file.close()
+            except OSError as failed:  # what was held back does not fit either; an error under way says so already
+                if error is None:
+                    raise OutputError(f"cannot write {self.folder}: {failed.strerror or failed}") from failed
 
     def append(
         self, picture: NDArray[Any], mask: NDArray[np.uint8], bin_width: float, snr_db: float, scene: int

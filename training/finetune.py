@@ -116,6 +116,8 @@ def finetune(
         provenance["pretrained"] = before.provenance["pretrained"]
         if processes.first:
             curves.truncate(out, first_step)
+    elif processes.first:
+        curves.begin(out)
 
     def state(step: int) -> checkpoint.Checkpoint:
         return checkpoint.Checkpoint(
@@ -138,15 +140,15 @@ def finetune(
     def sums(pictures: Tensor, bin_widths: Tensor, masks: Tensor) -> Tensor:
         return loss.sums(model(pictures, bin_widths).float(), masks)
 
-    def look(step: int) -> float:
-        """Validate, and keep the weights where they are the best; the best mIoU."""
+    def look(step: int) -> None:
+        """Validate, and keep the weights where they are the best."""
+        nonlocal best
         scores = validate(mean.model, validation, recipe.validation_windows, workers)
         bar.console.print(summary(step, scores))
         if scores["miou"] > best:
-            kept = dataclasses.replace(state(step), weights={}, optimiser={}, best=scores["miou"])
-            checkpoint.save(kept, out / checkpoint.BEST)
+            best = scores["miou"]
+            checkpoint.save(dataclasses.replace(state(step), weights={}, optimiser={}), out / checkpoint.BEST)
         curves.append(out, {"step": step} | scores)
-        return max(best, scores["miou"])
 
     step, losses = first_step, []
     progress = processes.agree(budget.progress(step))
@@ -171,7 +173,7 @@ def finetune(
         try:
             due = progress >= 1 or (step and step % recipe.validate_every == 0)
             if processes.first and due and not curves.has(out, step, "miou"):  # it was stopped in the middle of that
-                best = look(step)
+                look(step)
             while progress < 1:
                 batch = next(batches)
                 tensors = (batch.pictures, batch.bin_widths, batch.masks)
@@ -188,7 +190,7 @@ def finetune(
                     if processes.first:
                         curves.append(out, entry | {"elapsed": round(budget.elapsed, 1)})
                 if processes.first and (step % recipe.validate_every == 0 or progress >= 1):
-                    best = look(step)
+                    look(step)
                 if processes.first and (step % options.checkpoint_every == 0 or progress >= 1):
                     checkpoint.save(state(step), out / checkpoint.LAST)
                     curves.draw(out)

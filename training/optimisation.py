@@ -106,7 +106,7 @@ def rate_factor(progress: float, warm_up: float) -> float:
 class Workers:
     """Threads that each take a part of a batch through the network and back, on one core each.
 
-    They meet once a step, where torch's own threads meet after every operation: that is faster, and by far where other
+    They meet twice a step, where torch's own threads meet after every operation: that is faster, and by far where other
     processes want the cores too.
 
     Parameters

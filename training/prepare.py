@@ -133,11 +133,11 @@ def _write(
     chosen = split_names(found, split, seed)
     if not chosen:
         raise RecordingError("nothing is left to train on; see above for what was left out and why")
-    if len(labels) > 1 and not {"train", "validation"} <= chosen.keys():
-        wanting = "validation" if "train" in chosen else "training"
+    if len(labels) > 1 and "validation" not in chosen:
+        by_hand, drawn = "put some into a folder validation", "give two or more, and [split] validation above 0"
         raise RecordingError(
-            f"{len(found)} with labels leave none for {wanting}; weights are chosen on others than they learnt from: "
-            "give two or more, and [split] validation above 0"
+            f"{len(found)} with labels leave none to validate on; weights are chosen on others than they learnt from: "
+            f"{by_hand if sorted_by_hand(found) else drawn}"
         )
     by = "the folders that they lie in" if sorted_by_hand(found) else "a hash of their names and the seed"
     report(f"sorted by {by}: {', '.join(f'{kind} {len(names)}' for kind, names in chosen.items())}")

@@ -158,6 +158,8 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
         first_step, budget = before.step, Budget(options, before.elapsed)
         if processes.first:
             curves.truncate(out, first_step)
+    elif processes.first:
+        curves.begin(out)
 
     def save(step: int) -> None:
         checkpoint.save(

@@ -35,6 +35,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, noise_floor
 from rfvit_rt.windowing import windows
 from training.config import Annotations
 from training.datasets import IGNORED, WindowWriter
+from training.splits import in_split
 
 Report = Callable[[str], None]
 _BEGINNING = 4096  # samples
@@ -45,7 +46,8 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
     """Open every SigMF recording below a folder; what is left out is reported by name.
 
     That is what cannot be read, and what ``rfvit segment`` wrote, since its boxes are a model's. Samples count once: of
-    several files about the same ones, that which the page has saved with somebody's corrections is taken.
+    several files about the same ones, that which the page has saved with somebody's corrections is taken, else one with
+    annotations.
 
     Returns
     -------
@@ -60,10 +62,11 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
     if not folder.is_dir():
         raise RecordingError(f"there is no folder {folder}; give the folder that holds the recordings")
     found: dict[str, Recording] = {}
-    refused = 0
+    refused = results = 0
     for path in sorted(path for path in folder.rglob("*") if _is_recording(path)):
         name = path.relative_to(folder).as_posix()
         if is_result(path):
+            results += 1
             report(f"left out {name}: {_NOT_CORRECTED}")
             continue
         try:
@@ -73,6 +76,7 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
             report(f"left out {name}: {error}")
             continue
         if holds_results(recording):
+            results += 1
             report(f"left out {name}: {_NOT_CORRECTED}")
         else:
             found[name] = recording
@@ -80,25 +84,37 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
         report(f"WARNING: {refused} of {refused + len(found)} recordings below {folder} cannot be read, see above")
     if not found:
         reason = f"none of {refused} recordings can be read" if refused else "there is no SigMF recording"
+        reason = f"all {results} files hold a model's boxes" if results and not refused else reason
         raise RecordingError(f"{reason} below {folder}; it needs .sigmf-meta files with their .sigmf-data, or .sigmf")
     return _once_each(found, report)
 
 
 def _once_each(found: dict[str, Recording], report: Report) -> dict[str, Recording]:
     """Leave out recordings of the same samples but one: a window must not have a twin in another split."""
-    chosen: dict[tuple[int, str], list[str]] = {}
-    digest = functools.cache(lambda name: _digest(found[name].blocks()))
-    for name in sorted(found, key=lambda name: (CORRECTED not in name, name)):
-        # Recordings are long: only those that begin alike are read to their ends.
-        beginning = _digest(islice(found[name].blocks(_BEGINNING), 1))
-        alike = chosen.setdefault((found[name].sample_count, beginning), [])
-        twin = next((other for other in alike if digest(other) == digest(name)), None)
+    kept: dict[tuple[int, str], dict[str, tuple[Path, int]]] = {}  # by length and beginning: names, and where
+    digest = functools.cache(lambda path, start: _digest(whole[path, start].blocks()))
+    whole = {(one.data_path.resolve(), one.data_start): one for one in found.values()}
+    for name in sorted(found, key=lambda name: _worth(name, found[name])):
+        recording = found[name]
+        # Recordings are long: only those that begin alike are read to their ends, and links to the same file once.
+        beginning = recording.sample_count, _digest(islice(recording.blocks(_BEGINNING), 1))
+        place = recording.data_path.resolve(), recording.data_start
+        alike = kept.setdefault(beginning, {})
+        twin = next((other for other, at in alike.items() if at == place or digest(*at) == digest(*place)), None)
         if twin is None:
-            alike.append(name)
+            alike[name] = place
         else:
             report(f"left out {name}: {twin} has the same samples")
-    kept = {name for alike in chosen.values() for name in alike}
-    return {name: found[name] for name in found if name in kept}
+    names = {name for alike in kept.values() for name in alike}
+    return {name: found[name] for name in found if name in names}
+
+
+def _worth(name: str, recording: Recording) -> tuple[bool, bool, bool, str]:
+    """Which of several files about the same samples is taken: the first in this order.
+
+    One with corrections, with annotations, in a folder that says what it is for, whose name is the first.
+    """
+    return CORRECTED not in name, not annotated_labels(recording), not in_split(name), name
 
 
 def _digest(blocks: Iterable[IQBlock]) -> str:

@@ -39,9 +39,9 @@ def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list
     names = sorted(names)
     if sorted_by_hand(names):
         chosen = {kind: [name for name in names if _folder(name) == kind] for kind in SPLITS}
-        if strays := [name for name in names if _folder(name) not in SPLITS]:
+        if strays := [name for name in names if not in_split(name)]:
             raise RecordingError(
-                f"there is a folder train, but {len(strays)} recordings are in none of {', '.join(SPLITS)}: "
+                f"there is a folder train, but {len(strays)} of {len(names)} are in none of {', '.join(SPLITS)}: "
                 f"{', '.join(strays[:5])}{', …' if len(strays) > 5 else ''}; move them there or away"
             )
     else:
@@ -57,6 +57,11 @@ def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list
 def sorted_by_hand(names: Iterable[str]) -> bool:
     """Whether somebody has put recordings into folders that say what they are for."""
     return any(_folder(name) == "train" for name in names)
+
+
+def in_split(name: str) -> bool:
+    """Whether a path begins with a folder that says what it is for."""
+    return _folder(name) in SPLITS
 
 
 def _folder(name: str) -> str:

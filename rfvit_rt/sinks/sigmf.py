@@ -37,7 +37,7 @@ from rfvit_rt.wire.samples import from_complex64
 
 GENERATOR = f"rfvit-rt {__version__}"
 EXTENSION = {"name": "rfvit", "version": "1.0.0", "optional": True}
-CORRECTED = ".corrected"  # in the names of files with a person's corrections
+CORRECTED = ".corrected"  # in the names of files that a person has saved with corrections, or seen to need none
 RESULT_SUFFIX = f".rfvit{META_SUFFIX}"
 
 

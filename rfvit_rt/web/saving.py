@@ -107,7 +107,7 @@ def save_samples(folder: Path, snapshot: Snapshot, boxes: Sequence[Box], origin:
     """
     _check_room(folder, 8 * snapshot.sample_count)
     now = datetime.now(UTC)
-    meta_path = _free_name(folder, f"rfvit-{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z")
+    meta_path = _free_name(folder, f"rfvit-{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z{CORRECTED}")
     data_path = meta_path.with_suffix(DATA_SUFFIX)
     temporary = data_path.with_name(f".{data_path.name}.{os.getpid()}.tmp")
     try:

@@ -168,14 +168,19 @@ def test_results_on_other_recordings_are_not_put_beside_those_on_the_first(
     place, first = dataclasses.replace(made, out=tmp_path / "out"), Captures(recording.meta_path.parent, ("ma*",))
     make._check_settings(place, 100, first)
     make._check_settings(place, 100, None)  # a call for other tables, which stay noted
-    make._check_settings(dataclasses.replace(place, unlabelled=made.data), 100, first)
+    elsewhere = tmp_path / "out" / "elsewhere"
+    elsewhere.mkdir()
+    for path in (recording.meta_path, recording.data_path):
+        shutil.copy(path, elsewhere)
+    make._check_settings(dataclasses.replace(place, unlabelled=elsewhere), 100, first)
     with pytest.raises(OutputError, match=r"other settings \(captures\)"):
         make._check_settings(place, 100, Captures(first.folder, ("other*",)))
     with pytest.raises(OutputError, match=r"other settings \(unlabelled\)"):
-        make._check_settings(dataclasses.replace(place, unlabelled=tmp_path), 100, first)
-    for name in ("made.rfvit", "another"):  # what a model found is not measured on
-        shutil.copy(recording.meta_path, first.folder / f"{name}.sigmf-meta")
-        if name != "another":
+        make._check_settings(dataclasses.replace(place, unlabelled=first.folder), 100, first)
+    for name in ("made.rfvit", "another"):
+        for path in (recording.meta_path, recording.data_path):
+            shutil.copy(path, first.folder / f"{name}{path.suffix}")
+        if name != "another":  # what a model found is not measured on
             make._check_settings(place, 100, first)
     with pytest.raises(OutputError, match=r"other settings \(captures\)"):
         make._check_settings(place, 100, first)

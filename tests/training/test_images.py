@@ -132,7 +132,7 @@ def test_images_that_do_not_fit_are_reported_by_name(tmp_path: Path) -> None:
 def test_pairs_that_leave_none_to_validate_on_are_refused_before_any_work(tmp_path: Path) -> None:
     save_pair(tmp_path, "only")
     recipe = from_dict({"images": {"colours": "viridis"}}, FinetuneRecipe)
-    with pytest.raises(RecordingError, match="1 with labels leave none for validation"):
+    with pytest.raises(RecordingError, match=r"1 with labels leave none to validate on.*give two or more"):
         labelled_folder(tmp_path, tmp_path / "run", recipe, print)
     assert not (tmp_path / "run").exists()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rfvit_rt.datatypes import Annotation
-from rfvit_rt.errors import ModelError, RecordingError, SpecMismatch
+from rfvit_rt.errors import ModelError, OutputError, RecordingError, SpecMismatch
 from rfvit_rt.sinks.sigmf import default_output, describe_annotation, write_annotations, write_recording
 from rfvit_rt.sources.recording import open_recording
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, spectrogram, tiles
@@ -108,6 +108,26 @@ def test_what_a_model_found_is_no_annotation_and_samples_count_once(tmp_path: Pa
     ]
 
 
+def test_of_files_about_the_same_samples_the_one_that_says_most_is_taken(tmp_path: Path) -> None:
+    record(tmp_path / "all" / "one", annotations=[])
+    record(tmp_path / "train" / "one", annotations=[])
+    record(tmp_path / "all" / "two", annotations=[])
+    labelled = tmp_path / "labelled" / "two.sigmf-meta"
+    shutil.copytree(tmp_path / "all", labelled.parent, ignore=shutil.ignore_patterns("one*"))
+    note = describe_annotation(box("LTE", 0, 9, -1e5, 1e5), WINDOW)
+    edit(labelled, lambda fields: fields["annotations"].append(note))
+    assert list(find_recordings(tmp_path, lambda _: None)) == ["labelled/two.sigmf-meta", "train/one.sigmf-meta"]
+
+
+def test_folders_with_nothing_but_results_say_so(tmp_path: Path) -> None:
+    one, found = record(tmp_path / "one"), tmp_path / "results" / "two.sigmf-meta"
+    found.parent.mkdir()
+    boxes = [box("LTE", 0, 9, -1e5, 1e5)]
+    write_annotations(open_recording(one), boxes, found, model_name="model", model_hash="0" * 64)
+    with pytest.raises(RecordingError, match="all 1 files hold a model's boxes below"):
+        find_recordings(found.parent, lambda _: None)
+
+
 def test_results_of_any_name_and_copies_of_samples_are_left_out(tmp_path: Path) -> None:
     one = record(tmp_path / "one")
     record(tmp_path / "two")
@@ -166,11 +186,25 @@ def test_something_is_always_left_to_train_on(count: int, expected: dict[str, in
 def test_folders_that_are_called_so_are_the_splits() -> None:
     names = ["train/b", "train/a/c", "validation/d"]
     assert split_names(names, Split(), 1) == {"train": ["train/a/c", "train/b"], "validation": ["validation/d"]}
-    with pytest.raises(RecordingError, match="2 recordings are in none of train, validation, test: elsewhere, val/e"):
+    with pytest.raises(RecordingError, match="2 of 5 are in none of train, validation, test: elsewhere, val/e"):
         split_names([*names, "elsewhere", "val/e"], Split(), 1)
 
 
 # --- windows without labels
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full, which is always full")
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    def write() -> None:
+        with WindowWriter(tmp_path, SPEC, ("background",)) as writer:
+            file, kind, shape = writer._arrays[0]
+            file.close()
+            writer._arrays[0] = (Path("/dev/full").open("wb"), kind, shape)  # noqa: SIM115  (the writer closes it)
+            writer.append(np.zeros((256, 256)), np.zeros((256, 256), np.uint8), 0.0, np.nan, 1)
+            writer.finish()
+
+    with pytest.raises(OutputError, match=r"cannot write .*: No space left on device"):
+        write()
 
 
 def test_windows_are_the_runtimes_pictures(tmp_path: Path) -> None:

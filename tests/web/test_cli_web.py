@@ -217,7 +217,7 @@ def test_a_live_stream(sender: tuple[zmq.Socket[bytes], str], tmp_path: Path) ->
         opened.next("end")
     assert "stays" not in output  # the page of a live stream ends with it
     # What nobody saved but somebody corrected is there all the same, with the loss where it was.
-    (meta,) = tmp_path.glob("*.sigmf-meta")
+    (meta,) = tmp_path.glob("*.corrected.sigmf-meta")  # by which training knows that a person has seen the boxes
     assert f"Saved from the page: {meta} " in output
     recording = open_recording(meta, verify=True)
     np.testing.assert_array_equal(

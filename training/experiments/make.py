@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ import typer
 
 from rfvit_rt.errors import OutputError, RecordingError
 from rfvit_rt.models import find_model
-from rfvit_rt.sinks.sigmf import is_result
+from rfvit_rt.sources.recording import Recording
 from training.config import FinetuneRecipe, PretrainRecipe, UNetSize, read_recipe
 from training.datasets import open_windows, read_record
 from training.evaluate import check_windows
@@ -27,6 +28,7 @@ from training.experiments import report
 from training.experiments.models import Encoder, Place, answer, answer_on_sets, encoder_of, make_encoder
 from training.experiments.sets import WindowSet, make_set, window_sets
 from training.experiments.trials import TABLES, Trial, trials
+from training.recordings import find_recordings
 from training.trials import run_trials, write_json
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -84,8 +86,6 @@ def main(
         for file in shipped.values():
             check_windows(train, file.contract.spectrogram, file.contract.labels)
     folder = recorded.Captures(captures, tuple(clean or ()), tuple(leave_out or ())) if captures else None
-    if folder:
-        folder.recordings()  # what cannot be read is said before any work
     _check_settings(place, set_windows, folder)
     files = [Trial("file", start=name, weights=file.sha256[:12]) for name, file in shipped.items()]
     asked = {table: trials(table, seeds, files) for table in tables}
@@ -159,10 +159,10 @@ def _check_settings(place: Place, set_windows: int, captures: recorded.Captures 
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
     # Not every table has recordings: those of a call without any are not asked for, and stay noted.
     if place.unlabelled:
-        settings["unlabelled"] = _files(place.unlabelled)
+        settings["unlabelled"] = _files(place.unlabelled, find_recordings(place.unlabelled, lambda _: None).values())
     if captures:
         found = {"clean": list(captures.clean), "left_out": list(captures.left_out)}
-        settings["captures"] = _files(captures.folder) | found
+        settings["captures"] = _files(captures.folder, captures.recordings()) | found
     settings = {name: before[name] for name in ("unlabelled", "captures") if name in before} | settings
     changed = sorted(name for name, value in settings.items() if before.get(name, value) != value)
     if changed:
@@ -179,10 +179,10 @@ def _about(split: Path) -> dict[str, Any]:
     return {name: record[name] for name in ("settings", "spec", "source") if name in record}
 
 
-def _files(folder: Path) -> dict[str, Any]:
-    """A folder of recordings, with the sizes of all files that are measured on."""
-    files = sorted(path for path in folder.rglob("*.sigmf*") if path.is_file() and not is_result(path))
+def _files(folder: Path, recordings: Iterable[Recording]) -> dict[str, Any]:
+    """A folder of recordings, with the sizes of those that are used."""
+    sizes = {one.meta_path: (one.meta_path.stat().st_size, one.data_size) for one in recordings}
     return {
         "folder": str(folder.resolve()),
-        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        "bytes": {path.relative_to(folder).as_posix(): list(size) for path, size in sorted(sizes.items())},
     }
