@@ -92,8 +92,8 @@ def find_recordings(folder: Path, report: Report) -> dict[str, Recording]:
 def _once_each(found: dict[str, Recording], report: Report) -> dict[str, Recording]:
     """Leave out recordings of the same samples but one: a window must not have a twin in another split."""
     kept: dict[tuple[int, str], dict[str, tuple[Path, int]]] = {}  # by length and beginning: names, and where
-    digest = functools.cache(lambda path, start: _digest(whole[path, start].blocks()))
     whole = {(one.data_path.resolve(), one.data_start): one for one in found.values()}
+    digest = functools.cache(lambda path, start: _digest(whole[path, start].blocks()))
     for name in sorted(found, key=lambda name: _worth(name, found[name])):
         recording = found[name]
         # Recordings are long: only those that begin alike are read to their ends, and links to the same file once.
