@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter
@@ -242,7 +243,9 @@ def smooth(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def show(report: dict[str, Any], name: str) -> None:
     """Print a report as a table."""
-    table = Table(title=f"{name} on {report['windows']:,} windows of the split {report['split']}")
+    # No borders and no padding: figures of seven labels are to be read in 80 columns too.
+    title = f"{name} on {report['windows']:,} windows of the split {report['split']}"
+    table = Table(title=title, box=box.SIMPLE, padding=0, pad_edge=False)
     table.add_column("", no_wrap=True)
     headings = (
         "windows",
@@ -252,7 +255,7 @@ def show(report: dict[str, Any], name: str) -> None:
         "pixel accuracy",
     )
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=5, overflow="fold")
     for title, part in (("model", report), ("energy detector", report["energy_detector"])):
         table.add_row(title, str(report["windows"]), *_cells(part["overall"]))
         for level, entry in part["by_snr_db"].items():

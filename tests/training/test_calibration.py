@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,23 @@ def test_noise_and_other_signals_are_reported_apart() -> None:
     assert report["calibration"]["all_pixels"]["reliability"][0]["pixels"] == 4 * 64 * 64
     assert report["calibration"]["signal_pixels"]["reliability"][0]["pixels"] == (16 + 8 + 16) * 64
     assert json.dumps(report, allow_nan=False)
+
+
+def test_the_table_of_six_labels_is_read_in_80_columns(
+    finetuned: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.main(model=finetuned / checkpoint.BEST, data=scenes, out=tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    for part in (report, report["energy_detector"]):
+        for entry in (part["overall"], part["from_10_db"], *part["by_snr_db"].values()):
+            entry["iou"] |= {"WLAN": 0.1234, "Bluetooth": 0.2345, "other": None}
+    report["labels"] += ["WLAN", "Bluetooth", "other"]
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    evaluate.show(report, "best.safetensors")
+    shown = capsys.readouterr().out
+    assert len(re.findall(r"0\.123 +0\.234 +- +0\.\d{3}", shown)) == 2 * (2 + len(report["by_snr_db"]))
+    assert "…" not in shown
 
 
 def test_the_report_has_the_calibration_and_its_picture(finetuned: Path, scenes: Path, tmp_path: Path) -> None:
