@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Optimisation
-from training.optimisation import Item, OfSums, Result, Sums, Workers
+from training.optimisation import Add, Item, OfSums, Result, Sums, Workers, alone
 from training.processes import Processes
 
 
@@ -33,14 +33,7 @@ class Accelerator:
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # of what is not done in bfloat16
 
-    def gradients(
-        self,
-        model: nn.Module,
-        sums: Sums,
-        loss: OfSums,
-        *batch: Tensor,
-        add: Callable[[Tensor], Tensor] = lambda own: own,
-    ) -> float:
+    def gradients(self, model: nn.Module, sums: Sums, loss: OfSums, *batch: Tensor, add: Add = alone) -> float:
         """Set every learning parameter's gradient; see :meth:`training.optimisation.Workers.gradients`."""
         model.zero_grad(set_to_none=True)
         with self._autocast():

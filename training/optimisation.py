@@ -23,6 +23,13 @@ Sums = Callable[..., Tensor]
 """What a loss adds up over a part of a batch: takes a part of every tensor of the batch, gives (k,) float32."""
 OfSums = Callable[[Tensor], Tensor]
 """The loss of a batch, of what was added up over all of it: takes (k,) float32, gives a number."""
+Add = Callable[[Tensor], Tensor]
+"""Adds to a process's sums those of the others: takes and gives (k,) float32."""
+
+
+def alone(sums: Tensor) -> Tensor:
+    """The sums of a process that has no others beside it, which are its own."""
+    return sums
 
 
 def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list[torch.optim.Optimizer]:
@@ -133,14 +140,7 @@ class Workers:
         _use_one_core()
         self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_core)
 
-    def gradients(
-        self,
-        model: nn.Module,
-        sums: Sums,
-        loss: OfSums,
-        *batch: Tensor,
-        add: Callable[[Tensor], Tensor] = lambda own: own,
-    ) -> float:
+    def gradients(self, model: nn.Module, sums: Sums, loss: OfSums, *batch: Tensor, add: Add = alone) -> float:
         """Set every learning parameter's gradient to what these windows have of the whole batch's.
 
         All parts go forward before one goes back: the loss is that of the whole batch, however many parts it is cut
@@ -155,7 +155,7 @@ class Workers:
             As `OfSums`.
         *batch : (batch, …) Tensor
         add : callable, optional
-            Adds to sums those of the windows that other processes have.
+            As `Add`, where other processes have windows of the batch too.
 
         Returns
         -------
