@@ -85,9 +85,9 @@ class WindowWriter:
                 _ARRAYS, ("<f2", "|u1", "<f4", "<f4", "<i8"), (image, image, (), (), ()), strict=True
             ):
                 self._arrays.append(((folder / f"{name}.npy").open("wb"), kind, shape))
+            self._write_headers()
         except OSError as error:
             raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
-        self._write_headers()
 
     def __enter__(self) -> Self:
         return self
