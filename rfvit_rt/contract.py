@@ -7,7 +7,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,8 +250,8 @@ def _check_fields(data: dict[str, Any], labels: tuple[Any, ...]) -> None:
     if type(data["provenance"]) is not dict or type(data["metrics"]) is not dict:
         raise ValueError("provenance and metrics are objects")
     bin_width = data["golden"]["bin_width"]
-    if type(bin_width) not in (int, float) or not math.isfinite(bin_width):
-        raise ValueError("the golden bin width is a number")
+    if type(bin_width) not in (int, float) or not abs(bin_width) <= float(np.finfo(np.float32).max):
+        raise ValueError("the golden bin width is a number that float32 holds")
 
 
 def _pack(array: NDArray[Any]) -> str:
