@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Optimisation
-from training.optimisation import Add, Item, OfSums, Result, Sums, Workers, alone
+from training.optimisation import Add, Item, OfSums, Result, Sums, Workers, alone, has_bf16
 from training.processes import Processes
 
 
@@ -55,9 +55,9 @@ class Accelerator:
 
 
 def choose_workers(options: Optimisation, processes: Processes) -> Workers | Accelerator:
-    """Threads on a CPU, unless bfloat16 is asked for there; else the process's GPU."""
+    """Threads on a CPU, or the process's GPU; in bfloat16 where the recipe says so, or by default where it pays."""
     device = processes.device
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_bf16(device))
     cores = max(1, (os.cpu_count() or 1) // processes.local_count)
     if device.type == "cuda":
         return Accelerator(device, bf16, loaders=cores)

@@ -116,7 +116,8 @@ class Optimisation:
     device : str
         ``cpu``, ``cuda``, or ``auto``: a GPU where there is one. Under torchrun every process takes a GPU of its own.
     precision : {"auto", "f32", "bf16"}
-        Of the network's matrix products; weights are float32 in any case. ``auto`` is bf16 on a GPU and f32 on a CPU.
+        Of the network's matrix products; weights are float32 in any case. ``auto`` is bf16
+        on GPUs and processors that have instructions for it, else f32.
     threads : int
         On a CPU: threads that share a batch, each on one core; 0 for all cores, shared by the processes.
     checkpoint_every : int

@@ -44,6 +44,7 @@ ema_decay = 0.9
 log_every = 2
 checkpoint_every = 5
 threads = 2
+precision = "f32"
 """
 
 

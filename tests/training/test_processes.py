@@ -137,7 +137,7 @@ def test_an_accelerator_gives_the_gradients_that_threads_give(bf16: bool) -> Non
 
 def test_bfloat16_on_a_cpu_trains(scenes: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
     recipe = tmp_path / "bf16.toml"
-    recipe.write_text(recipes["finetune"].read_text().replace("threads = 2", 'threads = 2\nprecision = "bf16"'))
+    recipe.write_text(recipes["finetune"].read_text().replace('precision = "f32"', 'precision = "bf16"'))
     finetune.main(config=recipe, data=scenes, out=tmp_path / "run", steps=4)
     values = losses(tmp_path / "run")
     assert values[-1] < values[0]
