@@ -368,6 +368,9 @@ def test_a_recipe_that_cannot_be(tmp_path):
     with pytest.raises(RecipeError, match="variation"):
         Variation(shift=2)
     (tmp_path / "recipe.toml").write_text("[spec]\nn_bins = 7\nbands = 3\n")
+    for unusable in (Optimisation(device="cuda"), Optimisation(precision="bf16")):
+        with pytest.raises(RecipeError, match="on a processor in float32"):
+            ActivityRecipe(optimisation=unusable)
     with pytest.raises(RecipeError, match="no picture can be made"):
         read_recipe(tmp_path / "recipe.toml", ActivityRecipe)
 

@@ -97,6 +97,13 @@ class ActivityRecipe:
     variation: Variation = field(default_factory=Variation)
     smoothing: Smoothing = field(default_factory=Smoothing)
 
+    def __post_init__(self) -> None:
+        if self.optimisation.device == "cuda" or self.optimisation.precision == "bf16":
+            raise RecipeError(
+                "models of activities are small, and learn on a processor in float32; leave [optimisation] device and "
+                "precision out"
+            )
+
     def with_optimisation(self, **changes: object) -> ActivityRecipe:
         """With other numbers in ``[optimisation]``."""
         return dataclasses.replace(self, optimisation=dataclasses.replace(self.optimisation, **changes))  # type: ignore[arg-type]
