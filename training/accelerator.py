@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One GPU in the place of a CPU's worker threads: the whole batch at once, in bfloat16 where the recipe says so."""
+"""One GPU in the place of a CPU's worker threads: the whole batch at once, in bfloat16 where it can."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Accelerator:
     def __init__(self, device: torch.device, bf16: bool, loaders: int = 1) -> None:
         self.device = device
         self.loaders = loaders
-        self._bf16 = bf16
+        self.bf16 = bf16
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # of what is not done in bfloat16
 
@@ -51,13 +51,14 @@ class Accelerator:
         return iter(results)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def choose_workers(options: Optimisation, processes: Processes) -> Workers | Accelerator:
     """Threads on a CPU, or the process's GPU; in bfloat16 where the recipe says so, or by default where it pays."""
     device = processes.device
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_bf16(device))
+    # Replicas stay equal only where all take the same steps, so the machine of the first decides.
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and processes.agree(has_bf16(device)) > 0)
     cores = max(1, (os.cpu_count() or 1) // processes.local_count)
     if device.type == "cuda":
         return Accelerator(device, bf16, loaders=cores)

@@ -21,7 +21,7 @@ Geometry = Literal["random", "time", "frequency", "region"]
 Decoder = Literal["patches", "pyramid"]
 Target = Literal["pixels", "normalised", "textures"]
 
-# Where training runs does not change what it computes (but for rounding), so a run may go on elsewhere.
+# Where training runs does not change what it computes (but for rounding, be it coarse), so a run may go on elsewhere.
 PLACE = ("optimisation.device", "optimisation.precision", "optimisation.threads")
 
 

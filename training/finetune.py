@@ -95,6 +95,7 @@ def finetune(
         "validation_windows": len(validation),
         "class_weights": [round(weight, 3) for weight in weights.tolist()],
         "pretrained": None,
+        "precision": "bf16" if workers.bf16 else "f32",
     }
     if init is not None and not resume:
         provenance["pretrained"] = start_from(model, init, train.labels)
@@ -103,7 +104,7 @@ def finetune(
         adapt(model.encoder, recipe.adapt)
     model.to(workers.device)
     weights = weights.to(workers.device)
-    optimisers = make_optimisers(model, vit.depth, options)
+    optimisers = make_optimisers(model, vit.depth, options, workers.bf16)
     first_step, budget, best = 0, Budget(options), -1.0
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)

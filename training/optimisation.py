@@ -25,7 +25,6 @@ OfSums = Callable[[Tensor], Tensor]
 """The loss of a batch, of what was added up over all of it: takes (k,) float32, gives a number."""
 Add = Callable[[Tensor], Tensor]
 """Adds to a process's sums those of the others: takes and gives (k,) float32."""
-MOMENTUM = 0.95  # Muon's
 
 
 def alone(sums: Tensor) -> Tensor:
@@ -33,13 +32,16 @@ def alone(sums: Tensor) -> Tensor:
     return sums
 
 
-def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list[torch.optim.Optimizer]:
+def make_optimisers(
+    model: nn.Module, depth: int, options: Optimisation, bf16: bool = False
+) -> list[torch.optim.Optimizer]:
     """Optimisers of the parameters that learn, with a group for each rate and decay.
 
     AdamW takes all parameters, or, where the recipe has Muon (Jordan 2024), those that are neither matrices of
     transformer blocks nor kernels of convolutions (but the last): Muon steps along a matrix's momentum with all its
-    singular values made equal, scaled to the size of AdamW's steps (Liu et al. 2025, arXiv 2502.16982, section 2.2).
-    With a `layer_decay` below 1 a block learns slower the closer it is to the input (Clark et al. 2020, ELECTRA).
+    singular values made equal, scaled to the size of AdamW's steps (Liu et al. 2025, arXiv 2502.16982, section 2.2),
+    which it finds in bfloat16 where `bf16` is set. With a `layer_decay` below 1 a block learns slower the closer it is
+    to the input (Clark et al. 2020, ELECTRA).
     """
     groups: dict[tuple[bool, int, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
@@ -64,7 +66,7 @@ def make_optimisers(model: nn.Module, depth: int, options: Optimisation) -> list
         betas = (0.9, options.beta2)
         optimisers.append(torch.optim.AdamW(of_adam, lr=options.learning_rate, betas=betas, fused=True))
     if of_muon:
-        optimisers.append(Muon(of_muon, options.learning_rate))
+        optimisers.append(Muon(of_muon, options.learning_rate, bf16))
     return optimisers
 
 
@@ -78,13 +80,18 @@ class Muon(torch.optim.Optimizer):
     groups : list of dict
         As other optimisers take them.
     learning_rate : float
+    bf16 : bool
+        Whether directions are found in bfloat16.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], learning_rate: float) -> None:
+    MOMENTUM = 0.95
+
+    def __init__(self, groups: list[dict[str, Any]], learning_rate: float, bf16: bool) -> None:
         super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
+        self._bf16 = bf16
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # nobody here has a closure
+    def step(self) -> None:  # type: ignore[override]  # nobody here has a closure
         """Take a step down the gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -93,27 +100,31 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(gradient)
-                momentum = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
-                direction = orthogonalised(gradient.lerp(momentum, MOMENTUM).flatten(1))  # Nesterov's: a step ahead
+                momentum = state["momentum_buffer"].lerp_(gradient, 1 - self.MOMENTUM)
+                ahead = gradient.lerp(momentum, self.MOMENTUM)  # as Nesterov has it
+                direction = orthogonalised(ahead.flatten(1), self._bf16)
                 size = 0.2 * math.sqrt(max(direction.shape))  # that of AdamW's steps, arXiv 2502.16982, eq. 4
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(direction.reshape(parameter.shape), alpha=group["lr"] * size)
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalised(matrix: Tensor, bf16: bool) -> Tensor:
     """Make all singular values of a matrix about one, by the Newton-Schulz iteration of Jordan (2024).
 
     Parameters
     ----------
     matrix : (rows, columns) float32 Tensor
+    bf16 : bool
+        Whether to compute in bfloat16.
 
     Returns
     -------
     (rows, columns) float32 Tensor
-        Its singular values lie between 0.7 and 1.2 where those of the matrix were more than a hundredth of its norm.
+        Its singular values lie between 0.68 and 1.14 where those of the matrix were more than a hundredth of its norm;
+        in bfloat16 about there.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide.to(torch.bfloat16 if has_bf16(matrix.device) else torch.float32)
+    wide = wide.to(torch.bfloat16 if bf16 else torch.float32)
     wide = wide / wide.norm().clamp(min=1e-7)
     for _ in range(5):
         gram = wide @ wide.T
@@ -122,7 +133,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Say whether a device has instructions for bfloat16; without, a product takes hundreds of times as long."""
+    """Say whether a device has instructions for bfloat16; without, products take tens of times as long."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
@@ -159,6 +170,7 @@ class Workers:
     ----------
     device : torch.device
         Where the model and its batches belong.
+    bf16 : bool
     loaders : int
         Threads that should make batches meanwhile.
     """
@@ -168,7 +180,7 @@ class Workers:
 
     def __init__(self, threads: int, bf16: bool = False) -> None:
         self.count = threads or os.cpu_count() or 1
-        self._bf16 = bf16
+        self.bf16 = bf16
         _use_one_core()
         self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_core)
 
@@ -227,7 +239,7 @@ class Workers:
         return self._pool.map(work, items)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self._bf16)
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
 
 
 def _use_one_core() -> None:

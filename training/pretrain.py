@@ -144,7 +144,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
         some = [batch for part in sources.parts for _, batch in evaluation_batches(part.windows, _FITTED, _FITTED)]
         model.textures.fit(torch.cat([each.pictures for each in some]), torch.cat([each.missing for each in some]))
     model.to(workers.device)
-    optimisers = make_optimisers(model, vit.depth, options)
+    optimisers = make_optimisers(model, vit.depth, options, workers.bf16)
     mean = WeightMean(model, options.ema_decay)
     count = sum(len(part.windows) for part in sources.parts)
     first_step, budget = 0, Budget(options)
@@ -174,7 +174,12 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                 step=step,
                 elapsed=budget.elapsed,
                 best=0.0,
-                provenance={"train_windows": count, "steps": step, "minutes": round(budget.elapsed / 60, 1)},
+                provenance={
+                    "train_windows": count,
+                    "precision": "bf16" if workers.bf16 else "f32",
+                    "steps": step,
+                    "minutes": round(budget.elapsed / 60, 1),
+                },
                 labels=sources.labels,
             ),
             out / checkpoint.LAST,

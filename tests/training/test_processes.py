@@ -106,13 +106,16 @@ def test_a_gpu_that_is_not_there_is_said_so() -> None:
         find_device("cuda", 0)
 
 
-def test_a_cpu_has_threads_and_a_gpu_an_accelerator() -> None:
+def test_a_cpu_has_threads_and_a_gpu_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)  # of all tests that follow
     with Processes(Optimisation(device="cpu")) as processes:
         chosen = choose_workers(Optimisation(device="cpu", threads=2), processes)
         assert isinstance(chosen, Workers)
         assert (chosen.count, chosen.device.type) == (2, "cpu")
         processes.device = torch.device("cuda", 0)
-        assert isinstance(choose_workers(Optimisation(), processes), Accelerator)
+        chosen = choose_workers(Optimisation(precision="bf16"), processes)
+        assert isinstance(chosen, Accelerator)
+        assert chosen.bf16
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -135,15 +138,24 @@ def test_an_accelerator_gives_the_gradients_that_threads_give(bf16: bool) -> Non
     assert model.weight.dtype == torch.float32
 
 
-def test_bfloat16_on_a_cpu_trains(scenes: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+@pytest.mark.parametrize("ships", [False, True], ids=["plain", "as what ships"])
+def test_bfloat16_on_a_cpu_trains(
+    ships: bool, kind: str, scenes: Path, recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    text = recipes[kind].read_text().replace('precision = "f32"', 'precision = "bf16"')
+    if ships:
+        text = text.replace("[model]", '[model]\nembedding = "convolutions"\nhead = "pyramid"\nstem_features = 4')
+        text = text.replace("[optimisation]", '[optimisation]\noptimiser = "muon"')
     recipe = tmp_path / "bf16.toml"
-    recipe.write_text(recipes["finetune"].read_text().replace('precision = "f32"', 'precision = "bf16"'))
-    finetune.main(config=recipe, data=scenes, out=tmp_path / "run", steps=4)
+    recipe.write_text(text)
+    script: Any = {"pretrain": pretrain, "finetune": finetune}[kind]
+    script.main(config=recipe, data=scenes, out=tmp_path / "run", steps=4)
     values = losses(tmp_path / "run")
     assert values[-1] < values[0]
-    assert all(
-        value.dtype == torch.float32 for value in checkpoint.load(tmp_path / "run" / checkpoint.LAST).weights.values()
-    )
+    made = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    assert made.provenance["precision"] == "bf16"
+    assert all(value.dtype == torch.float32 for value in made.weights.values())
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from rfvit_rt.errors import OutputError, RecordingError
@@ -28,6 +29,7 @@ from training.experiments import report
 from training.experiments.models import Encoder, Place, answer, answer_on_sets, encoder_of, make_encoder
 from training.experiments.sets import WindowSet, make_set, window_sets
 from training.experiments.trials import TABLES, Trial, trials
+from training.optimisation import has_bf16
 from training.recordings import find_recordings
 from training.trials import run_trials, write_json
 
@@ -105,8 +107,11 @@ def main(
 
 
 def _alone(recipe: Any) -> Any:
-    """A recipe for one core among others that are busy."""
-    return dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, threads=1, device="cpu"))
+    """A recipe for one core among others that are busy, with the precision that results are noted with."""
+    cpu, options = "cpu", recipe.optimisation
+    if options.precision == "auto":
+        options = dataclasses.replace(options, precision="bf16" if has_bf16(torch.device(cpu)) else "f32")
+    return dataclasses.replace(recipe, optimisation=dataclasses.replace(options, threads=1, device=cpu))
 
 
 def _make(every: list[Trial], place: Place, processes: int) -> None:

@@ -138,7 +138,11 @@ def recipe_of(trial: Trial, place: Place, n_labels: int) -> FinetuneRecipe:
     }
     assert losses.keys() == set(LOSSES)
     parts = {name: value for name in ("embedding", "head") if (value := getattr(trial, name))}
-    optimiser = {"optimiser": trial.optimiser} if trial.optimiser else {}
+    changes: dict[str, Any] = {"steps": steps}
+    if trial.optimiser:
+        changes["optimiser"] = trial.optimiser
+    if trial.start == "scratch":
+        changes["layer_decay"] = 1.0  # spares what pretraining made; here it would hold back what has all to learn
     return dataclasses.replace(
         base,
         seed=trial.seed,
@@ -148,7 +152,7 @@ def recipe_of(trial: Trial, place: Place, n_labels: int) -> FinetuneRecipe:
         model=dataclasses.replace(base.model.scaled(trial.scale), **parts),
         adapt=Adapt(trial.adapt) if trial.adapt != base.adapt.mode else base.adapt,  # type: ignore[arg-type]
         loss=losses[trial.loss],
-        optimisation=dataclasses.replace(base.optimisation, steps=steps, **optimiser),  # type: ignore[arg-type]
+        optimisation=dataclasses.replace(base.optimisation, **changes),
     )
 
 
