@@ -101,7 +101,7 @@ def packets(csi: NDArray[np.complex64], mac: str = csi_bytes.MAC) -> list[bytes]
 def is_listening(port: int) -> bool:
     """Say whether a UDP socket has the port, without taking it: else the program could find the probe in its place."""
     local_addresses = [line.split()[1] for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return f"0100007F:{port:04X}" in local_addresses
+    return any(address.endswith(f":{port:04X}") for address in local_addresses)
 
 
 @contextmanager

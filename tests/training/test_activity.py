@@ -367,10 +367,10 @@ def test_pictures_are_those_of_the_runtime_and_repeat(windows):
 def test_a_recipe_that_cannot_be(tmp_path):
     with pytest.raises(RecipeError, match="variation"):
         Variation(shift=2)
-    (tmp_path / "recipe.toml").write_text("[spec]\nn_bins = 7\nbands = 3\n")
     for unusable in (Optimisation(device="cuda"), Optimisation(precision="bf16")):
         with pytest.raises(RecipeError, match="on a processor in float32"):
             ActivityRecipe(optimisation=unusable)
+    (tmp_path / "recipe.toml").write_text("[spec]\nn_bins = 7\nbands = 3\n")
     with pytest.raises(RecipeError, match="no picture can be made"):
         read_recipe(tmp_path / "recipe.toml", ActivityRecipe)
 
