@@ -88,6 +88,10 @@ def test_a_trials_recipe_differs_in_what_sets_it_apart_alone(place: Place) -> No
     assert len({repr(loss) for loss in losses}) == len(LOSSES)
     assert losses[0] == base.loss
     assert losses[4].class_weights == [1.0, 1.0, 1.0]
+    spared = dataclasses.replace(place.finetuning.optimisation, layer_decay=0.75)
+    spares = dataclasses.replace(place, finetuning=dataclasses.replace(place.finetuning, optimisation=spared))
+    decays = {trial.start: recipe_of(trial, spares, 3).optimisation.layer_decay for trial in (MSM, SCRATCH)}
+    assert decays == {"msm": 0.75, "scratch": 1.0}  # it would hold back what has all to learn
     assert encoder_of(SCRATCH, place) is None
     assert encoder_of(MSM, place) == Encoder("region", 0.75, "textures", "patches")
 
