@@ -136,7 +136,8 @@ def fit_calibration(
     limit : int
     workers : Workers or Accelerator
     bias : bool
-        Whether to fit biases; they are 0 otherwise.
+        Whether to fit biases; they are 0 otherwise, and where a class has no pixel in `windows`: the likeliest bias
+        of such a class is one with which the model never says it.
 
     Returns
     -------
@@ -148,6 +149,7 @@ def fit_calibration(
     none = Calibration(1.0, (0.0,) * count)
     if not len(true):
         return none
+    bias = bias and len(true.unique()) == count
 
     def objective(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         free = torch.tensor(numbers, dtype=torch.float32, requires_grad=True)

@@ -118,7 +118,10 @@ def load(path: Path) -> Checkpoint:
         If the file is missing or no checkpoint.
     """
     if not path.is_file():
-        raise ModelError(f"there is no checkpoint {path}; train one with 'python -m training.finetune'")
+        raise ModelError(
+            f"there is no checkpoint {path}; name a .safetensors file that training.pretrain or training.finetune put "
+            "into its --out"
+        )
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mean": {}, "optimiser": {}}
     try:
         with safe_open(path, framework="pt") as file:
@@ -136,7 +139,9 @@ def load(path: Path) -> Checkpoint:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise :class:`OutputError` where a folder already holds a run."""
+    """Raise :class:`OutputError` where a folder already holds a run, or is none."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose a folder for --out")
     if (folder / LAST).exists():
         raise OutputError(f"{folder} already holds a run; go on with --resume, or choose another --out")
 
@@ -152,19 +157,25 @@ def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> 
         )
 
 
-def check_windows(checkpoint: Checkpoint, count: int, labels: tuple[str, ...], path: Path) -> None:
-    """Raise :class:`ModelError` where a run would go on with other data."""
+def check_windows(checkpoint: Checkpoint, counts: dict[str, int], labels: tuple[str, ...], path: Path) -> None:
+    """Raise :class:`ModelError` where a run would go on with other data; `counts` are named as in its provenance."""
     if checkpoint.labels != labels:
         raise ModelError(
             f"{path} was trained for {', '.join(checkpoint.labels)}, the data has {', '.join(labels)}; resume with its "
             "data, or start a new --out"
         )
-    before = checkpoint.provenance.get("train_windows", count)
-    if before != count:
-        raise ModelError(
-            f"{path} was trained on {before:,} windows, now there are {count:,}; resume with its data, or start a new "
-            "--out"
-        )
+    for name, count in counts.items():
+        before = checkpoint.provenance.get(name, count)
+        if before != count:
+            raise ModelError(
+                f"{path} was trained with {before:,} {name.replace('_', ' ')}, now there are {count:,}; resume with "
+                "its data, or start a new --out"
+            )
+
+
+def both(before: str, now: str) -> str:
+    """What a run computed in, over all its parts: ``f32``, or ``f32, then bf16``."""
+    return before if before.endswith(now) else ", then ".join(filter(None, (before, now)))
 
 
 def optimiser_tensors(optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rfvit_rt.errors import RfvitError
+from rfvit_rt.errors import OutputError, RfvitError
+from rfvit_rt.sinks.files import check_output
 
 
 def run(main: Callable[..., None]) -> None:
@@ -22,6 +24,21 @@ def run(main: Callable[..., None]) -> None:
     except RfvitError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def prepare_output(path: Path) -> None:
+    """Make a report's folder, before the work that fills the report.
+
+    Raises
+    ------
+    OutputError
+        If that cannot be done, or the report could not be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path.parent}: {error.strerror or error}") from error
+    check_output(path, overwrite=True)
 
 
 def progress_bar() -> Progress:

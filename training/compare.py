@@ -35,11 +35,11 @@ from rfvit_rt.errors import OutputError, RecordingError, RfvitError
 from rfvit_rt.models import default_model, find_model
 from rfvit_rt.pipeline import PipelineSettings, PipelineStatistics, analyse
 from rfvit_rt.segments import annotate
-from rfvit_rt.sinks.files import check_output, replace_file
+from rfvit_rt.sinks.files import replace_file
 from rfvit_rt.sinks.sigmf import holds_results, is_result
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.stitching import stitch
-from training.command import run
+from training.command import prepare_output, run
 from training.datasets import CELLULAR
 from training.weathering import matches, weathered
 
@@ -58,7 +58,7 @@ def main(
     """List, recording by recording, what is annotated and what was found."""
     file = find_model(model) if model else default_model()
     if out:
-        _make_folder(out)
+        prepare_output(out)
     table = Table()
     for name in ("Recording", "Annotated, frequency IoU", "Found", "Annotated area found", "Labelled LTE or NR"):
         table.add_column(name)
@@ -86,15 +86,8 @@ def main(
             replace_file(out, json.dumps(report, indent=2).encode())
         except OSError as error:
             raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
-
-
-def _make_folder(out: Path) -> None:
-    """Make a report's folder, before the work that fills the report."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {out.parent}: {error.strerror or error}") from error
-    check_output(out, overwrite=True)
+    if not rows or any("error" in row for row in rows):
+        raise RecordingError("not every recording could be compared" if rows else "there is no recording to compare")
 
 
 def compare(recording: Recording, blocks: Iterable[IQBlock], engine: Engine, contract: ModelContract) -> dict[str, Any]:
@@ -133,7 +126,8 @@ def compare(recording: Recording, blocks: Iterable[IQBlock], engine: Engine, con
         "recording": recording.meta_path.name.removesuffix(".sigmf-meta"),
         "annotated": sorted({_band(a) for a in truth}),
         "found": [
-            f"{_band(e)}, {e.duty_cycle:.0%} of the time, confidence {e.confidence:.0%}" for e in track_emissions(boxes)
+            f"{_band(e)}, on air {e.duty_cycle:.0%} from first to last seen, confidence {e.confidence:.0%}"
+            for e in track_emissions(boxes)
         ],
         "covered": covered,
         "elsewhere": elsewhere,

@@ -9,7 +9,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 
@@ -496,6 +496,10 @@ def from_dict(data: dict[str, Any], kind: type[Recipe]) -> Recipe:
     try:
         # Integers are fine where floats are asked for: TOML tells 1 from 1.0, people do not.
         return dacite.from_dict(kind, data, dacite.Config(strict=True, type_hooks={float: _to_float}))
+    except dacite.WrongTypeError as error:
+        choices = get_args(error.field_type) if get_origin(error.field_type) is Literal else ()
+        hint = f"; choose one of {', '.join(map(str, choices))}" if choices else ""
+        raise RecipeError(f"{error}{hint}") from error
     except dacite.DaciteError as error:
         raise RecipeError(str(error)) from error
 

@@ -155,7 +155,10 @@ def open_windows(folder: Path) -> Windows:
     """
     missing = [name for name in _ARRAYS if not (folder / f"{name}.npy").is_file()]
     if missing:
-        raise RecordingError(f"{folder} holds no windows; make them with 'python -m training.scenes'")
+        raise RecordingError(
+            f"{folder} holds no windows; make them with 'python -m training.scenes', or name the folder 'windows' that "
+            "finetuning on recordings leaves in its --out"
+        )
     labels = read_labels(folder)
     pictures, masks, bin_widths, snr_db, scenes = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
     return Windows(pictures, masks, bin_widths, snr_db, scenes, labels)

@@ -30,7 +30,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, curves
 from training.batches import Batch, evaluation_batches, evaluation_indices, read_spec
 from training.calibration import Reliability
-from training.command import progress_bar, run
+from training.command import prepare_output, progress_bar, run
 from training.datasets import UNNAMED, Windows, open_windows
 from training.export import load_rounded
 from training.metrics import confusion, figures
@@ -67,6 +67,7 @@ def main(
 ) -> None:
     """Measure a model on held-out windows, beside an energy detector tuned on the validation split."""
     windows, validation = open_windows(data / split), open_windows(data / "validation")
+    prepare_output(out)
     if model.suffix == ".onnx":
         file = read_model(model)
         check_windows(windows, file.contract.spectrogram, file.contract.labels)
@@ -94,7 +95,6 @@ def main(
         "energy_detector": {"threshold_db": threshold_db, **measure(windows, detector, batch_size, limit)},
     }
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         curves.draw_reliability(report["calibration"], out.with_suffix(".png"))
     except OSError as error:

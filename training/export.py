@@ -64,7 +64,7 @@ def main(
         spec=source.spec,
         golden=make_golden(segmenter, picture, bin_width, source.spec),
         provenance=provenance(source),
-        metrics=read_metrics(metrics),
+        metrics=read_metrics(metrics, source),
     )
     write_model(segmenter, contract, out, LARGE_FILE if large else LARGEST_FILE)
 
@@ -210,8 +210,8 @@ def provenance(source: checkpoint.Checkpoint) -> dict[str, Any]:
     }
 
 
-def read_metrics(path: Path | None) -> dict[str, Any]:
-    """A report of :mod:`training.evaluate`; nothing where there is none."""
+def read_metrics(path: Path | None, source: checkpoint.Checkpoint) -> dict[str, Any]:
+    """A report of :mod:`training.evaluate` about a checkpoint; nothing where there is none."""
     if path is None:
         return {}
     try:
@@ -222,6 +222,15 @@ def read_metrics(path: Path | None) -> dict[str, Any]:
         ) from error
     if not isinstance(report, dict):
         raise ModelError(f"{path} is not a report of training.evaluate")
+    of_source = {"labels": list(source.labels)} | {
+        name: source.provenance.get(name) for name in ("temperature", "class_bias")
+    }
+    other = [name for name, value in of_source.items() if report.get(name) != json.loads(json.dumps(value))]
+    if other:
+        raise ModelError(
+            f"{path} is about another model, with other {', '.join(other)}; make one of the checkpoint with "
+            "'python -m training.evaluate'"
+        )
     return report
 
 

@@ -109,7 +109,9 @@ def finetune(
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
-        checkpoint.check_windows(before, len(part), train.labels, out / checkpoint.LAST)
+        counts = {name: provenance[name] for name in ("train_windows", "validation_windows")}
+        checkpoint.check_windows(before, counts, train.labels, out / checkpoint.LAST)
+        provenance["precision"] = checkpoint.both(before.provenance.get("precision", ""), provenance["precision"])
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimisers(optimisers, before.optimiser)
@@ -153,6 +155,8 @@ def finetune(
 
     step, losses = first_step, []
     progress = processes.agree(budget.progress(step))
+    if progress >= 1:
+        processes.say(f"the run is over: it had its {step} updates, or its time; --steps and --max-minutes give more")
     batches = training_batches(
         [part],
         spec,
@@ -207,7 +211,8 @@ def finetune(
             f"confidences of the best weights are calibrated: logits divided by {calibration.temperature:.3f}, then "
             f"{biases}"
         )
-    processes.say(f"{step} updates in {budget.elapsed / 60:.1f} minutes; best mIoU {best:.3f}: {out / checkpoint.BEST}")
+    done = f"{step} updates in {budget.elapsed / 60:.1f} minutes; best mIoU, before calibration, {best:.3f}"
+    processes.say(f"{done}: {out / checkpoint.BEST}")
     split = "" if (data / "test").is_dir() else " --split validation"
     processes.say(
         f"measure it: python -m training.evaluate --model {out / checkpoint.BEST} --data {data}{split} --out …"
@@ -253,7 +258,13 @@ def start_from(model: nn.Module, path: Path, labels: tuple[str, ...]) -> dict[st
         raise ModelError(f"a U-Net starts from scratch, and {path} can start none; leave --init out")
     wanted = model.config
     if dataclasses.replace(source.vit, **wanted.head_alone) != wanted:
-        raise ModelError(f"{path} holds {source.vit}, the recipe asks for {wanted}; make [model] equal in both")
+        theirs, asked = (dataclasses.asdict(one) for one in (source.vit, wanted))
+        differing = [
+            f"{name} {value}, not {asked[name]}"
+            for name, value in theirs.items()
+            if value != asked[name] and name not in wanted.head_alone
+        ]
+        raise ModelError(f"{path} has {'; '.join(differing)}; make [model] of the recipe equal to that")
     finetuned = source.kind == "finetune"
     same = source.labels == labels and source.vit.head_alone == wanted.head_alone
     with_head = same if finetuned else wanted.head == "pyramid"

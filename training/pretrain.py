@@ -146,12 +146,13 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
     model.to(workers.device)
     optimisers = make_optimisers(model, vit.depth, options, workers.bf16)
     mean = WeightMean(model, options.ema_decay)
-    count = sum(len(part.windows) for part in sources.parts)
+    count, precision = sum(len(part.windows) for part in sources.parts), "bf16" if workers.bf16 else "f32"
     first_step, budget = 0, Budget(options)
     if resume:
         before = checkpoint.load(out / checkpoint.LAST)
         checkpoint.check_recipe(before, dataclasses.asdict(recipe), out / checkpoint.LAST)
-        checkpoint.check_windows(before, count, sources.labels, out / checkpoint.LAST)
+        checkpoint.check_windows(before, {"train_windows": count}, sources.labels, out / checkpoint.LAST)
+        precision = checkpoint.both(before.provenance.get("precision", ""), precision)
         model.load_state_dict(before.weights)
         mean.model.load_state_dict(before.mean)
         checkpoint.restore_optimisers(optimisers, before.optimiser)
@@ -176,7 +177,7 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                 best=0.0,
                 provenance={
                     "train_windows": count,
-                    "precision": "bf16" if workers.bf16 else "f32",
+                    "precision": precision,
                     "steps": step,
                     "minutes": round(budget.elapsed / 60, 1),
                 },

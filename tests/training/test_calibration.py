@@ -113,6 +113,8 @@ def test_temperature_and_biases_are_found_again() -> None:
     assert plain.temperature > 3.1  # it has to hide the inclination
     unknown = dataclasses.replace(windows, masks=np.full_like(masks, IGNORED))
     assert fit_calibration(Overconfident(), unknown, 8, Workers(1)) == Calibration(1.0, (0.0, 0.0, 0.0))
+    lacking = dataclasses.replace(windows, masks=np.where(masks == 2, 1, masks).astype(np.uint8))
+    assert fit_calibration(Overconfident(), lacking, 8, Workers(1)).class_bias == (0, 0, 0)  # not: never say it
 
 
 @pytest.mark.parametrize("head", [*HEADS, "unet"])

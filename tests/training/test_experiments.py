@@ -301,6 +301,16 @@ def test_wrong_and_outside_shares_are_of_the_area_labelled_lte_or_nr(recording: 
     assert compare._misplaced(recording, [], truth) == (None, None)
 
 
+def test_comparing_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "new" / "report.json"
+    with pytest.raises(RecordingError, match="not every recording could be compared"):
+        compare.main([tmp_path / "none.sigmf-meta"], out=report)
+    assert "no metadata at" in capsys.readouterr().out.replace("\n", " ")
+    assert "error" in json.loads(report.read_text())["recordings"][0]
+    with pytest.raises(RecordingError, match="there is no recording to compare"):
+        compare.main([tmp_path / "capture.rfvit.sigmf-meta"])
+
+
 def test_clean_recordings_get_noise_of_the_ratio_that_is_named(recording: Recording) -> None:
     (block,) = weathered(recording, np.random.default_rng(1))
     assert (block.sample_start, block.sample_rate, block.frequency) == (0, 2e6, 1e9)

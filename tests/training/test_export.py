@@ -139,6 +139,8 @@ def test_reports_of_checkpoint_and_file_agree_and_go_into_the_contract(
     for name, model in (("onnx", exported.path), ("torch", finetuned / checkpoint.BEST)):
         evaluate.main(model=model, data=scenes, out=tmp_path / f"{name}.json", batch_size=5)
         reports[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    with pytest.raises(OutputError, match="is a folder"):
+        evaluate.main(model=exported.path, data=scenes, out=tmp_path)
     for name in ("miou", "class_mean_accuracy", "pixel_accuracy"):
         assert reports["onnx"]["overall"][name] == pytest.approx(reports["torch"]["overall"][name], abs=2e-3)
     assert reports["onnx"]["windows"] == 24
@@ -148,6 +150,15 @@ def test_reports_of_checkpoint_and_file_agree_and_go_into_the_contract(
     contract = read_model(out).contract
     assert contract.name == "tiny"
     assert contract.metrics == reports["onnx"]
+    for changed in ({"labels": ["background", "LTE"]}, {"temperature": 0.5}, {"class_bias": None}):
+        (tmp_path / "other.json").write_text(json.dumps(reports["onnx"] | changed))
+        with pytest.raises(ModelError, match=f"about another model, with other {next(iter(changed))}"):
+            export.main(
+                weights=finetuned / checkpoint.BEST,
+                data=scenes,
+                out=tmp_path / "x.onnx",
+                metrics=tmp_path / "other.json",
+            )
 
 
 def test_an_existing_model_is_not_overwritten(exported: ModelFile, finetuned: Path, scenes: Path) -> None:

@@ -454,7 +454,7 @@ def test_pretraining_on_recordings_alone(recipe: Path, tmp_path: Path, capsys: p
     pretrain.main(config=recipe, out=out, recordings=tmp_path / "mine", resume=True, steps=5)
     assert checkpoint.load(out / checkpoint.LAST).step == 5
     record(tmp_path / "mine" / "new", 2)
-    with pytest.raises(ModelError, match="was trained on 4 windows, now there are 6"):
+    with pytest.raises(ModelError, match="was trained with 4 train windows, now there are 6"):
         pretrain.main(config=recipe, out=out, recordings=tmp_path / "mine", resume=True, steps=6)
 
 

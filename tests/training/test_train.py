@@ -98,6 +98,7 @@ def test_finetuning_recipes_take_the_encoders_of_their_pretraining() -> None:
         ("sead = 1", "unknown sead; known are seed, label_share"),
         ("[optimisation]\nrate = 1.0", r"unknown rate in \[optimisation\]; known are steps, max_minutes"),
         ("[optimisation]\nsteps = 'many'", "steps"),
+        ("[optimisation]\nprecision = 'fp16'", "choose one of auto, f32, bf16"),
         ("[optimisation]\nsteps = 0", "must be positive"),
         ("[optimisation]\nlayer_decay = 2", "layer_decay"),
         ("seed = ", "is not TOML"),
@@ -533,7 +534,7 @@ def test_a_whole_segmenter_can_be_trained_on(finetuned: Path) -> None:
 
 
 def test_another_geometry_is_refused(finetuned: Path) -> None:
-    with pytest.raises(ModelError, match=r"make \[model\] equal"):
+    with pytest.raises(ModelError, match=r"has width 48, not 24; make \[model\] of the recipe equal to that"):
         finetune.start_from(
             Segmenter(VitConfig(64, 64, 3, width=24, depth=2, heads=3)), finetuned / checkpoint.BEST, LABELS
         )
@@ -642,6 +643,8 @@ def test_a_run_is_never_overwritten(scenes: Path, recipes: dict[str, Path], pret
     with pytest.raises(OutputError, match="--resume"):
         pretrain.main(config=recipes["pretrain"], data=scenes, out=pretrained)
     assert (pretrained / checkpoint.LAST).read_bytes() == before
+    with pytest.raises(OutputError, match="is a file; choose a folder"):
+        pretrain.main(config=recipes["pretrain"], data=scenes, out=pretrained / checkpoint.LAST)
 
 
 def test_resuming_with_another_recipe_is_refused(
@@ -651,6 +654,25 @@ def test_resuming_with_another_recipe_is_refused(
     recipe.write_text(recipes["pretrain"].read_text().replace("4e-3", "5e-3"))
     with pytest.raises(ModelError, match=r"another optimisation\.learning_rate"):
         pretrain.main(config=recipe, data=scenes, out=pretrained, resume=True)
+
+
+def test_resuming_with_other_windows_to_validate_on_is_refused(
+    scenes: Path, recipes: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(scenes, tmp_path / "data")
+    call = {"config": recipes["finetune"], "data": tmp_path / "data", "out": tmp_path / "run", "steps": 2}
+    finetune.main(**call)
+    finetune.main(**call, resume=True)
+    assert "the run is over: it had its 2 updates" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "data" / "validation")
+    shutil.copytree(scenes / "test", tmp_path / "data" / "validation")
+    with pytest.raises(ModelError, match="was trained with 16 validation windows, now there are 24"):
+        finetune.main(**call, resume=True)
+
+
+def test_a_run_that_went_on_in_another_precision_says_so() -> None:
+    assert checkpoint.both("", "f32") == checkpoint.both("f32", "f32") == "f32"
+    assert checkpoint.both("f32", "bf16") == checkpoint.both("f32, then bf16", "bf16") == "f32, then bf16"
 
 
 def test_a_run_ends_when_its_time_is_up(
