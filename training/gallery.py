@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from rfvit_rt.sinks.image import COLOURS
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training.datasets import UNNAMED
 
 _COLUMNS = 4
+_UNLABELLED = (1.0, 1.0, 1.0, 0.5)
 
 
 class Labelled(Protocol):
@@ -58,21 +60,22 @@ def draw(
         labelled.imshow(image, aspect="auto", cmap="gray", extent=extent, **limits)
         labelled.imshow(_coloured(window.mask), aspect="auto", extent=extent, interpolation="nearest")
     patches = [Patch(color=_colour(index), label=label) for index, label in enumerate(labels) if index > 0]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(labels))
+    if any((window.mask >= UNNAMED).any() for window in windows):
+        patches.append(Patch(facecolor=_UNLABELLED, edgecolor="0.6", label="no label"))
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, format="png")
 
 
 def _colour(label: int) -> tuple[float, float, float, float]:
-    red, green, blue, _ = colormaps["tab10"]((label - 1) % 10)
-    return red, green, blue, 0.55
+    return to_rgba(COLOURS[(label - 1) % len(COLOURS)], 0.55)
 
 
 def _coloured(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
     image = np.zeros((*mask.shape, 4), np.float32)
     for label in np.unique(mask).tolist():
         if label >= UNNAMED:
-            image[mask == label] = (1, 1, 1, 0.5)
+            image[mask == label] = _UNLABELLED
         elif label > 0:
             image[mask == label] = _colour(label)
     return image

@@ -124,7 +124,8 @@ def _show(path: Path, settings: SceneSettings, seed: int) -> None:
         scenes = [random_scene(settings, np.random.default_rng(one)) for one in seeds]
     windows = [labelled_window(scene, one, settings, spec) for scene, one in zip(scenes, seeds, strict=True)]
     titles = [
-        f"{one}: {scene.sample_rate / 1e6:g} MS/s, " + ", ".join(sorted({sent.label for sent in scene.transmitters}))
+        f"{one}: {scene.sample_rate / 1e6:g} MS/s, "
+        + (", ".join(sorted({sent.label for sent in scene.transmitters})) or "noise")
         for scene, one in zip(scenes, seeds, strict=True)
     ]
     try:
