@@ -227,6 +227,7 @@ class _Segment:
         mask, settings = self.last, self.settings
         pixels = regions.pixels[region]
         continued = bool(regions.continued[region])  # the end of a long box may be as short as it likes
+        lowest = (mask.frequency or 0.0) - mask.sample_rate / 2  # half of the first bin lies below, at the upper end
         for band in _bands(pixels, settings.edge_share, self.frequency_gap):
             box = slice(int(band[0]), int(band[-1]) + 1)
             labelled = int(pixels[box].sum())
@@ -247,7 +248,7 @@ class _Segment:
                 label=OTHER if doubtful else label,
                 sample_start=start,
                 sample_count=end - start,
-                freq_lower_edge=mask.lower_edge(box.start),
+                freq_lower_edge=max(mask.lower_edge(box.start), lowest),
                 freq_upper_edge=mask.lower_edge(box.stop),
                 confidence=min(confidence, 1.0),
                 sample_rate=mask.sample_rate,

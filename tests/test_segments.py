@@ -85,6 +85,15 @@ def test_a_rectangle_becomes_its_box() -> None:
     )
 
 
+@pytest.mark.parametrize("frequency", [FREQUENCY, None])
+def test_no_box_reaches_beyond_the_band(frequency: float | None) -> None:
+    picture = empty(64)
+    paint(picture, slice(0, 64), slice(0, BINS), 2)
+    box = only(annotate([mask(picture, frequency=frequency)], LABELS))
+    assert box.freq_lower_edge == (frequency or 0) - RATE / 2
+    assert box.freq_upper_edge == (frequency or 0) + RATE / 2 - RATE / BINS / 2
+
+
 def test_unknown_frequency_gives_edges_relative_to_the_centre() -> None:
     picture = empty(64)
     paint(picture, slice(0, 64), slice(128, 178), 2)
