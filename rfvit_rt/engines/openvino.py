@@ -86,6 +86,10 @@ class OpenVINOEngine(Engine):
         if device == "CPU":
             # GNU Radio, or a second rfvit, runs beside: threads tied to cores would wait for theirs while others idle.
             options["ENABLE_CPU_PINNING"] = "NO"
+            if self.precision == "f32":
+                # Attention fused by its code generator: with few patches 2026.4.1 gives other results from call to call
+                # (AVX2, 8 patches). Without it spectrum-small takes as long.
+                options["SNIPPETS_MODE"] = "DISABLE"
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(_check_threads(threads))
         compiled = _compile(core, model, device, options)

@@ -458,6 +458,10 @@ def test_from_captures_to_a_model_file(tmp_path):
     shown = np.stack([picture_of(amplitude, model.contract.csi) for amplitude in cut.amplitudes])
     with load_engine(model) as engine:
         found = engine.infer(shown, np.full(len(shown), bin_width_feature(model.contract.csi), np.float32))
+        golden = model.contract.golden
+        outputs = [engine.infer(*golden.inputs(model.contract.csi))[0] for _ in range(20)]
+    if engine.precision == "f32":  # with 8 patches OpenVINO's fused attention differed from call to call
+        assert max(map(golden.deviation, outputs)) < 2e-3
     assert np.mean(found.argmax(axis=1) == cut.labels) > 0.9
 
     # What was learnt is where another run may start.
