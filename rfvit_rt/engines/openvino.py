@@ -88,7 +88,7 @@ class OpenVINOEngine(Engine):
             options["ENABLE_CPU_PINNING"] = "NO"
             if self.precision == "f32":
                 # Attention fused by its code generator: with few patches 2026.4.1 gives other results from call to call
-                # (AVX2, 8 patches). Without it spectrum-small takes as long.
+                # (8 patches, an AMD EPYC with AVX2, where spectrum-small takes as long without).
                 options["SNIPPETS_MODE"] = "DISABLE"
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(_check_threads(threads))
