@@ -35,6 +35,8 @@ from rfvit_rt.sinks.sigmf import write_recording
 from rfvit_rt.wire.gnuradio import StreamFormat, StreamMessage, Tag, encode_stream_message
 from rfvit_rt.wire.results import Status, decode
 
+from .ports import free_port
+
 EXAMPLE = Path(__file__).parent.parent / "flowgraphs" / "recordings" / "lte_nr_20MHz.sigmf-meta"
 RFVIT = [sys.executable, "-c", "from rfvit_rt.cli import main; main()"]
 PATIENCE = 50  # seconds until a test gives up what it waits for
@@ -104,9 +106,7 @@ def sender(port: int) -> Iterator[zmq.Socket[bytes]]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def test_help_and_version_answer() -> None:

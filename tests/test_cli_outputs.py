@@ -27,6 +27,7 @@ from rfvit_rt.wire.csi import encode_csi
 from rfvit_rt.wire.gnuradio import StreamFormat, StreamMessage, Tag, encode_stream_message
 
 from .csi_streams import channels, frames, make_model
+from .ports import free_port, wait_for_listener
 from .test_cli import EXAMPLE, PATIENCE, RFVIT, check_refused, rfvit
 
 Figures = dict[str, float]
@@ -34,9 +35,7 @@ Figures = dict[str, float]
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
@@ -173,13 +172,8 @@ def test_mqtt_carries_the_lines_of_jsonl(port: int, tmp_path: Path) -> None:
     client.on_subscribe = lambda *rest: subscribed.set()
     with subprocess.Popen([broker, "-p", str(port)], stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    client.connect("127.0.0.1", port)
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline
+            wait_for_listener(port)
+            client.connect("127.0.0.1", port)
             client.subscribe("lab/#", qos=1)
             client.loop_start()
             assert subscribed.wait(PATIENCE)

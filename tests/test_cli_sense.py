@@ -32,6 +32,7 @@ from rfvit_rt.wire.results import SensingStatus, decode
 
 from . import csi_bytes, csi_streams
 from .csi_streams import frames, make_model
+from .ports import free_port, wait_for_listener
 
 # What is sent live takes its time: the model looks at short windows, and gets more frames in them.
 SPEC = replace(csi_streams.SPEC, frame_rate=40.0, min_frame_rate=20.0)
@@ -84,9 +85,7 @@ def capture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port(socket.SOCK_DGRAM)
 
 
 def channels(moving: Sequence[bool], seconds: float, seed: int = 0, rate: float = RATE) -> NDArray[np.complex64]:
@@ -98,20 +97,12 @@ def packets(csi: NDArray[np.complex64], mac: str = csi_bytes.MAC) -> list[bytes]
     return [csi_bytes.nexmon_payload(row, sequence=number, mac=mac) for number, row in enumerate(csi)]
 
 
-def is_listening(port: int) -> bool:
-    """Say whether a UDP socket has the port, without taking it: else the program could find the probe in its place."""
-    local_addresses = [line.split()[1] for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return any(address.endswith(f":{port:04X}") for address in local_addresses)
-
-
 @contextmanager
 def sending(port: int, send: Callable[[], object]) -> Iterator[None]:
     """Send from a thread of its own, once somebody listens."""
 
     def run() -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not is_listening(port) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_listener(port, "udp")
         send()
 
     sender = threading.Thread(target=run)

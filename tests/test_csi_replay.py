@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from rfvit_rt.sources.csi_packets import REPLAY_NOTICE
 from rfvit_rt.sources.csi_udp import UdpPort
 
 from .csi_bytes import ESP_CSI_C6, channel, csi_sample, esp32_line, intel_log, intel_record, nexmon_payload, pcap
+from .ports import free_port
 
 COUNT = 40
 RATE = 100.0
@@ -40,10 +40,8 @@ def listener() -> Iterator[UdpPort]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def port() -> int:
+    return free_port()
 
 
 def read(source: CSISource, count: int) -> list[CSIFrame]:
@@ -78,11 +76,11 @@ def test_nothing_leaves_before_its_time_and_lateness_does_not_add_up(capture: Pa
     assert whole <= report.elapsed <= whole + report.latest + 1e-6
 
 
-def test_a_live_reader_gives_what_the_file_gives(capture: Path, free_port: int) -> None:
+def test_a_live_reader_gives_what_the_file_gives(capture: Path, port: int) -> None:
     with open_csi(capture) as file:
         recorded = list(file)
-    with open_csi(f"nexmon://127.0.0.1:{free_port}") as source:
-        thread, reports = in_background(capture, f"udp://127.0.0.1:{free_port}", speed=2, tell=lambda line: None)
+    with open_csi(f"nexmon://127.0.0.1:{port}") as source:
+        thread, reports = in_background(capture, f"udp://127.0.0.1:{port}", speed=2, tell=lambda line: None)
         live = read(source, COUNT)
         thread.join()
     for one, other in zip(live, recorded, strict=True):
@@ -95,7 +93,7 @@ def test_a_live_reader_gives_what_the_file_gives(capture: Path, free_port: int) 
     assert not file.replayed
 
 
-def test_lines_of_boards_are_replayed_by_the_boards_clock(tmp_path: Path, free_port: int) -> None:
+def test_lines_of_boards_are_replayed_by_the_boards_clock(tmp_path: Path, port: int) -> None:
     path = tmp_path / "lines.csv"
     lines = [
         esp32_line([1, 2] * 128, ESP_CSI_C6, sequence=number, clock=(2**32 - 100_000 + number * 5000) % 2**32)
@@ -103,8 +101,8 @@ def test_lines_of_boards_are_replayed_by_the_boards_clock(tmp_path: Path, free_p
     ]
     lines[5:5] = [b"a log line\n", lines[5][:60] + b"\n"]
     path.write_bytes(b"".join(lines))
-    with open_csi(f"esp32+udp://127.0.0.1:{free_port}") as source:
-        thread, reports = in_background(path, f"udp://127.0.0.1:{free_port}", tell=lambda line: None)
+    with open_csi(f"esp32+udp://127.0.0.1:{port}") as source:
+        thread, reports = in_background(path, f"udp://127.0.0.1:{port}", tell=lambda line: None)
         frames = read(source, COUNT)
         thread.join()
     assert [frame.frame_index for frame in frames] == list(range(COUNT))
@@ -113,15 +111,15 @@ def test_lines_of_boards_are_replayed_by_the_boards_clock(tmp_path: Path, free_p
     assert source.replayed
 
 
-def test_frames_over_zeromq_say_that_they_are_a_replay(tmp_path: Path, free_port: int) -> None:
+def test_frames_over_zeromq_say_that_they_are_a_replay(tmp_path: Path, port: int) -> None:
     path = tmp_path / "log.dat"
     estimates = [np.full((3, 1, 30), number + 1j, np.complex64) for number in range(COUNT)]
     path.write_bytes(
         intel_log(intel_record(one, clock=number * 1000, count=number) for number, one in enumerate(estimates))
     )
     told: list[str] = []
-    thread, reports = in_background(path, f"zmq+push://127.0.0.1:{free_port}", tell=told.append)
-    with open_csi(f"zmq+pull://127.0.0.1:{free_port}") as source:
+    thread, reports = in_background(path, f"zmq+push://127.0.0.1:{port}", tell=told.append)
+    with open_csi(f"zmq+pull://127.0.0.1:{port}") as source:
         frames = read(source, COUNT)
     thread.join()
     with open_csi(path) as file:
@@ -136,14 +134,12 @@ def test_frames_over_zeromq_say_that_they_are_a_replay(tmp_path: Path, free_port
 
 
 @pytest.mark.parametrize("scheme", ["udp", "zmq+push"])
-def test_a_replay_can_be_stopped(capture: Path, free_port: int, scheme: str) -> None:
+def test_a_replay_can_be_stopped(capture: Path, port: int, scheme: str) -> None:
     """Before a listener comes, or before a packet that is due in days."""
     capture.write_bytes(pcap(PAYLOADS[:20] + PAYLOADS[:1], [float(number > 19) * 1e6 + number for number in range(21)]))
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
-    report = replay_csi(
-        capture, f"{scheme}://127.0.0.1:{free_port}", speed=1e5, stop=stop.is_set, tell=lambda line: None
-    )
+    report = replay_csi(capture, f"{scheme}://127.0.0.1:{port}", speed=1e5, stop=stop.is_set, tell=lambda line: None)
     assert report.stopped
     assert report.sent == (20 if scheme == "udp" else 0)
 
@@ -154,8 +150,8 @@ def test_as_fast_as_it_goes(tmp_path: Path, listener: UdpPort) -> None:
     assert replay_csi(path, f"udp://127.0.0.1:{listener.port}", speed=0, tell=lambda line: None).sent == COUNT
 
 
-def test_nobody_needs_to_listen_to_datagrams(capture: Path, free_port: int) -> None:
-    assert replay_csi(capture, f"udp://127.0.0.1:{free_port}", speed=0, tell=lambda line: None).sent == COUNT
+def test_nobody_needs_to_listen_to_datagrams(capture: Path, port: int) -> None:
+    assert replay_csi(capture, f"udp://127.0.0.1:{port}", speed=0, tell=lambda line: None).sent == COUNT
 
 
 @pytest.mark.parametrize(
@@ -189,13 +185,13 @@ def test_files_that_cannot_be_replayed_are_refused(tmp_path: Path) -> None:
             replay_csi(tmp_path / name, "udp://127.0.0.1:5500", tell=lambda line: None)
 
 
-def test_a_real_capture_at_its_own_rate(free_port: int) -> None:
+def test_a_real_capture_at_its_own_rate(port: int) -> None:
     path = csi_sample("nexmon/bcm43455c0_fition_standup_new_rssi_fc_120pkt.pcap")
     with open_csi(path) as file:
         recorded = list(file)
-    with open_csi(f"nexmon://127.0.0.1:{free_port}") as source:
+    with open_csi(f"nexmon://127.0.0.1:{port}") as source:
         started = time.monotonic()
-        thread, reports = in_background(path, f"udp://127.0.0.1:{free_port}", tell=lambda line: None)
+        thread, reports = in_background(path, f"udp://127.0.0.1:{port}", tell=lambda line: None)
         live = read(source, len(recorded))
         thread.join()
     assert time.monotonic() - started >= recorded[-1].timestamp - recorded[0].timestamp

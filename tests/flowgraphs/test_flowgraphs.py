@@ -32,6 +32,8 @@ from rfvit_rt.outputs import Outputs
 from rfvit_rt.running import Options
 from rfvit_rt.sources.csi import open_csi
 
+from ..ports import free_port
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "flowgraphs"
 EXAMPLE = FOLDER / "recordings" / "lte_nr_20MHz.sigmf-meta"
@@ -130,12 +132,6 @@ def flowgraph(python: Path, name: str, *arguments: str) -> Iterator[subprocess.P
             process.kill()
 
 
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def rfvit(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     command = [*RFVIT, *map(str, arguments)]
@@ -153,12 +149,6 @@ def wait_until(condition: Callable[[], object], *processes: subprocess.Popen[str
             assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def results(path: Path) -> list[dict[str, Any]]:
@@ -323,7 +313,7 @@ def test_a_simulated_band_is_announced_to_its_reader(
 
 def test_csi_over_udp(gnuradio_python: Path) -> None:
     """Frames arrive as they were sent, in order; a packet that is none does no harm."""
-    port, udp_port = free_port(), free_udp_port()
+    port, udp_port = free_port(), free_port(socket.SOCK_DGRAM)
     subcarriers = [k for k in range(-28, 29) if k]
     sent = np.random.default_rng(0).standard_normal((20, 2, 112), np.float32).view(np.complex64)
     arguments = [f"--port={udp_port}", "--antennas=2", "--device=mine", f"--endpoint=tcp://127.0.0.1:{port}"]

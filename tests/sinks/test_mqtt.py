@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,8 @@ from rfvit_rt.errors import OutputError
 from rfvit_rt.sinks import mqtt
 from rfvit_rt.sinks.mqtt import MAX_QUEUED, PASSWORD, USERNAME, Broker, MqttSink, parse_broker
 from rfvit_rt.wire.results import Result, SensingStatus, Status, encode
+
+from ..ports import free_port, wait_for_listener
 
 PATIENCE = 50
 ANNOTATION = Annotation("LTE", 1234, 5678, 806e6, 816e6, 0.97, 61.44e6, 811e6)
@@ -45,12 +46,6 @@ def mosquitto() -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def started(folder: Path, port: int, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A broker on a port of this machine, and gone after the test."""
@@ -58,14 +53,7 @@ def started(folder: Path, port: int, *settings: str) -> Iterator[subprocess.Pope
     config.write_text("\n".join([f"listener {port} 127.0.0.1", *(settings or ("allow_anonymous true",))]) + "\n")
     with subprocess.Popen([mosquitto(), "-c", str(config)], stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, "the broker ended at once"
-                    assert time.monotonic() < deadline
+            wait_for_listener(port)
             yield process
         finally:
             process.send_signal(signal.SIGCONT)

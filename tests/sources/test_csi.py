@@ -36,6 +36,7 @@ from ..csi_bytes import (
     nexmon_payload,
     pcap,
 )
+from ..ports import free_port
 
 PATIENCE = 30.0
 OTHER_MAC = "02:00:5e:10:00:02"
@@ -301,9 +302,7 @@ def reading(url: str, **options: Any) -> Iterator[Reader]:
 @pytest.fixture
 def udp() -> Iterator[tuple[socket.socket, int]]:
     """A socket connected to a port that is free."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_DGRAM)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         yield sender, port
 

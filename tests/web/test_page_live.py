@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import sigmf
 import zmq
 from numpy.typing import NDArray
 
+from ..ports import free_port
 from .browser import PATIENCE, Run, Window, serving, window
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ RATE = 1.92e6
 CENTRE = 806e6
 OFFSET = 0.4e6  # of the carrier: above the centre in even seconds, below it in odd ones
 BLOCK = round(0.02 * RATE)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Sender:
