@@ -18,6 +18,7 @@ from rfvit_rt.datatypes import Annotation, Mask
 
 BLOCK_STEPS = 128  # boxes are grown in blocks of this many steps, counted from the segment's start: 20 ms at 156.25 us
 OTHER = "other"  # label of signals that have no name, in models that have it
+LEAST_LEFT = 0.01  # share of a region's pixels from which what its main bands leave over may be a box of its own
 FAR = 1 << 30  # further away, in steps or bins, than any closing tolerance
 
 
@@ -39,8 +40,8 @@ class SegmentSettings:
         Longest silence inside a region in s. The default joins an LTE carrier's subframes, TDD uplink included;
         NR's SSB bursts, 20 ms apart, stay boxes of their own and meet again in an emission.
     frequency_gap : float
-        Widest empty band inside a region in Hz. The guard between neighbouring carriers is wider from LTE's 5 MHz
-        channels on (0.5 MHz: TS 36.104, table 5.6-1); narrower channels side by side become one box.
+        Widest empty band inside a region in Hz. The guard between neighbouring carriers is wider from LTE's 10 MHz
+        channels on (1 MHz: TS 36.104, table 5.6-1); narrower channels side by side become one box as a rule.
     frequency_gap_bins : int
         The same in bins, for spectra whose bins are wide; the larger of the two holds.
     min_duration : float
@@ -99,11 +100,14 @@ def annotate(
     `edge_share` times as often as the typical bin, the one in which the median labelled pixel lies. So stray pixels
     neither widen a box nor tie two carriers together: where a region falls apart into bands further apart than the
     frequency tolerance, each band is a box of its own. A box lasts from the first to the last labelled pixel of
-    those bins.
+    those bins. What is left of a region further away from them than that is judged in the same way, and has to be
+    substantial as well, with `LEAST_LEFT` of the region's pixels and its typical bin labelled at least half of the
+    time: a short carrier that stray pixels tie to a long one is a box, what a model scatters beside one is not.
 
     The result does not depend on how the stream is cut into masks (positions may differ by one sample where a step
-    is not a whole number of samples). A box is given out once nothing later can change it: at most about one block
-    plus twice the time tolerance after its end, and an endless one every `max_duration`; its pieces abut.
+    is not a whole number of samples). A box is given out once nothing later can change its region: at most about one
+    block plus twice the time tolerance after the region's end, and an endless one every `max_duration`; its pieces
+    abut.
 
     Parameters
     ----------
@@ -228,7 +232,8 @@ class _Segment:
         pixels = regions.pixels[region]
         continued = bool(regions.continued[region])  # the end of a long box may be as short as it likes
         lowest = (mask.frequency or 0.0) - mask.sample_rate / 2  # half of the first bin lies below, at the upper end
-        for band in _bands(pixels, settings.edge_share, self.frequency_gap):
+        step_samples, whole = mask.sample_count / mask.step_count, int(pixels.sum())
+        for band, typical, is_left in _bands(pixels, settings.edge_share, self.frequency_gap):
             box = slice(int(band[0]), int(band[-1]) + 1)
             labelled = int(pixels[box].sum())
             start, end = int(regions.first[region, band].min()), int(regions.last[region, band].max())
@@ -239,7 +244,8 @@ class _Segment:
                 and labelled >= settings.min_pixels
                 and regions.certain[region, box].any()
             )
-            if not (long_enough or continued):
+            substantial = labelled >= LEAST_LEFT * whole and 2 * typical * step_samples >= end - start
+            if not (long_enough and substantial if is_left else long_enough or continued):
                 continue
             if bandwidth < settings.min_bandwidth or confidence < settings.min_confidence:
                 continue
@@ -404,7 +410,7 @@ class _Grower:
 
         fresh = _Regions.empty(len(regions.age), regions.pixels.shape[1])
         fresh.merge(regions.take(is_open & ~is_long), np.flatnonzero(is_open & ~is_long))
-        fresh.continued[is_long] = True
+        fresh.continued[is_long] = regions.continued[is_long] | regions.certain[is_long].any(axis=1)
         fresh.first[edge[at_bin], at_bin] = position
         self.open = fresh.take(is_open)
         renumbered = np.append(np.where(is_open, np.cumsum(is_open) - 1, -1), -1)
@@ -457,12 +463,30 @@ def _link(edge: NDArray[np.integer], first_step: NDArray[np.integer], older: int
     return np.unique([find(item) for item in range(older + count)], return_inverse=True)[1]
 
 
-def _bands(pixels: NDArray[np.int64], edge_share: float, gap: int) -> list[NDArray[np.integer]]:
-    """Bins that are labelled often enough, cut where more than `gap` others lie between."""
+def _bands(pixels: NDArray[np.int64], edge_share: float, gap: int) -> Iterator[tuple[NDArray[np.integer], int, bool]]:
+    """Bins that are labelled often enough, cut where more than `gap` others lie between; then the same of the rest.
+
+    Yields
+    ------
+    (bin,) int
+        A band.
+    int
+        How often its typical bin is labelled.
+    bool
+        Whether it was left by others of its region.
+    """
+    left, is_left = pixels.copy(), False
+    while left.any():
+        typical = _typical(left)
+        busy = np.flatnonzero((left > 0) & (left >= edge_share * typical))
+        for band in np.split(busy, np.flatnonzero(np.diff(busy) > gap + 1) + 1):
+            yield band, _typical(left[band]), is_left
+            left[max(0, band[0] - gap) : band[-1] + gap + 1] = 0
+        is_left = True
+
+
+def _typical(pixels: NDArray[np.int64]) -> int:
+    """How often the bin is labelled in which the median labelled pixel lies."""
     ascending = np.sort(pixels)
     running = np.cumsum(ascending)
-    if not running[-1]:
-        return []
-    typical = ascending[np.searchsorted(running, running[-1] / 2)]
-    busy = np.flatnonzero((pixels > 0) & (pixels >= edge_share * typical))
-    return np.split(busy, np.flatnonzero(np.diff(busy) > gap + 1) + 1)
+    return int(ascending[np.searchsorted(running, running[-1] / 2)])

@@ -178,6 +178,37 @@ def test_stray_pixels_neither_widen_a_box_nor_join_two() -> None:
     ]
 
 
+def test_stray_pixels_do_not_take_a_short_carrier_away() -> None:
+    picture = empty(2560)
+    paint(picture, slice(0, 2560), slice(20, 110), 1)
+    paint(picture, slice(1000, 1200), slice(120, 210), 1)  # less than a tenth as long as its neighbour
+    paint(picture, slice(1050, 1051), slice(114, 116), 1)  # closed over frequency, these tie the two
+    long, short = sorted(annotate([mask(picture)], LABELS), key=lambda box: box.freq_lower_edge)
+    assert (long.sample_start, long.sample_count) == (0, 2560 * STEP)
+    assert (short.sample_start, short.sample_count) == (1000 * STEP, 200 * STEP)
+    assert (short.freq_lower_edge - LOWEST, short.freq_upper_edge - LOWEST) == (12e6, 21e6)
+
+
+def test_what_is_scattered_beside_a_long_carrier_is_no_box() -> None:
+    picture = empty(2560)
+    paint(picture, slice(0, 2560), slice(20, 110), 1)
+    rng = np.random.default_rng(1)
+    for step in rng.choice(2560, 250, replace=False):  # a tenth of the time, in 60 bins beside it
+        paint(picture, slice(step, step + 1), slice(110, 170), 1)
+    paint(picture, slice(500, 510), slice(120, 140), 1)  # and once in a row
+    box = only(annotate([mask(picture)], LABELS, SegmentSettings(edge_share=0.2)))
+    assert (box.freq_lower_edge - LOWEST, box.freq_upper_edge - LOWEST) == (2e6, 11e6)
+
+
+def test_a_long_signal_that_is_never_certain_is_none() -> None:
+    picture = empty(25_600, 64)
+    paint(picture, slice(0, 25_600), slice(20, 50), 1, 0.55)
+    assert not list(annotate([mask(picture)], LABELS))
+    paint(picture, slice(15_000, 15_010), slice(20, 50), 1, 0.9)  # in the third piece of four
+    first, second = annotate([mask(picture)], LABELS)
+    assert (first.sample_start, second.sample_end) == (12_800 * STEP, 25_600 * STEP)
+
+
 def test_lte_beside_nr_without_guard() -> None:
     picture = empty(256)
     paint(picture, slice(0, 256), slice(20, 110), 1)
