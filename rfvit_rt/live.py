@@ -127,7 +127,7 @@ def parse_hops(text: str) -> tuple[float, ...]:
             frequencies = [low + number * step for number in range(count)]
         if not all(0 <= frequency < math.inf for frequency in frequencies):
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a step that is next to nothing
         raise StreamError(
             f"--hop is {text!r}, expected centre frequencies in Hz, LOW:HIGH:STEP or a list with commas, "
             "such as 700e6:900e6:20e6"

@@ -114,6 +114,9 @@ def test_numbers_that_cannot_be() -> None:
         HopPlan((1e9,), dwell=0)
     with pytest.raises(StreamError, match="--settle"):
         HopPlan((1e9,), settle=-1)
+    for hops in ("0:6e9:1e-300", "1e9:2e9:0", "1e9:nan:1e6"):
+        with pytest.raises(StreamError, match="expected centre frequencies"):
+            parse_hops(hops)
 
 
 # ---- with a flowgraph, in this process ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pmt
@@ -13,6 +14,15 @@ from gnuradio import gr
 from rfvit_radio import tune_command
 
 MOST_HOPS = 100_000
+_TIME = pmt.intern("rx_time")
+
+
+class _Clock(NamedTuple):
+    """The radio's time at one sample, in s."""
+
+    offset: int
+    seconds: int
+    fraction: float
 
 
 class HopPlan(gr.basic_block):
@@ -21,7 +31,8 @@ class HopPlan(gr.basic_block):
     Counts samples, not seconds: after each command, as many as `settle` says are left out, then as many as `dwell`
     says are passed on, the first of them tagged with ``rx_freq`` and ``rx_rate``. All tags from before are dropped:
     the radio's own ``rx_freq`` says when it was told to retune, not when its samples followed, and its ``rx_time``
-    would make every pause for settling look like a loss.
+    would make every pause for settling look like a loss. What the radio loses while its samples are passed on is told
+    by ``rx_time`` on a clock that stands still in these pauses, and begins with the radio's.
 
     The message output goes to the radio's command input, and to a sink that says the frequency to late listeners.
 
@@ -57,6 +68,9 @@ class HopPlan(gr.basic_block):
         self._hop = 0
         self._skip = 0
         self._left = 0
+        self._clock: _Clock | None = None  # the radio's, at its last stamp
+        self._told: _Clock | None = None  # what was passed on, at its first sample
+        self._lost = 0.0  # samples that the radio lost of what is passed on
         self.set_tag_propagation_policy(gr.TPP_DONT)
         self.message_port_register_out(pmt.intern("command"))
 
@@ -76,12 +90,14 @@ class HopPlan(gr.basic_block):
         samples, out = input_items[0], output_items[0]
         if self._skip:
             count = min(self._skip, len(samples))
+            self._follow_clock(count, is_passed=False)
             self._skip -= count
             self.consume(0, count)
             return 0
         count = min(self._left, len(samples), len(out))
         if count and self._left == self._dwell:
             self._add_tags()
+        self._follow_clock(count, is_passed=True)
         out[:count] = samples[:count]
         self._left -= count
         self.consume(0, count)
@@ -96,15 +112,62 @@ class HopPlan(gr.basic_block):
         return self._frequencies[self._hop % len(self._frequencies)]
 
     def _tune(self) -> None:
-        # Where the plan has one frequency, nothing changes and nothing has to settle after the first time.
-        if self._hop == 0 or len(self._frequencies) > 1:
+        # Where the frequency stays, nothing changes and nothing has to settle after the first time.
+        if self._hop == 0 or self._frequency != self._frequencies[(self._hop - 1) % len(self._frequencies)]:
             self.message_port_pub(pmt.intern("command"), tune_command(self._frequency))
             self._skip = self._settle
         self._left = self._dwell
 
+    def _follow_clock(self, count: int, is_passed: bool) -> None:
+        """Read the radio's time in the next items; tell what it lost among those that are passed on."""
+        read, written = self.nitems_read(0), self.nitems_written(0)
+        if is_passed and count and self._told is None and self._clock is not None:
+            self._begin_clock(written, read)
+        for tag in self.get_tags_in_window(0, 0, count, _TIME):
+            now = _clock(tag)
+            if now is None:
+                continue
+            before, self._clock = self._clock, now
+            if not is_passed:
+                continue
+            position = written + now.offset - read
+            is_first = now.offset == read and self._left == self._dwell  # what was lost before it is not missed
+            if self._told is None:
+                self._begin_clock(position, now.offset)
+            elif before is not None and not is_first:
+                elapsed = (now.seconds - before.seconds) + (now.fraction - before.fraction)
+                lost = elapsed * self._rate - (now.offset - before.offset)
+                if lost > 0.5:  # less is rounding
+                    self._lost += lost
+                    self._add_time(position)
+
+    def _begin_clock(self, position: int, offset: int) -> None:
+        """Begin the clock of what is passed on with the radio's time at an item."""
+        assert self._clock is not None
+        fraction = self._clock.fraction + (offset - self._clock.offset) / self._rate
+        self._told = _Clock(position, self._clock.seconds, fraction)
+        self._add_time(position)
+
+    def _add_time(self, position: int) -> None:
+        assert self._told is not None
+        passed = self._told.fraction + (position - self._told.offset + self._lost) / self._rate
+        whole = math.floor(passed)
+        value = pmt.make_tuple(pmt.from_uint64(self._told.seconds + whole), pmt.from_double(passed - whole))
+        self.add_item_tag(0, position, _TIME, value)
+
     def _add_tags(self) -> None:
         for key, value in (("rx_freq", self._frequency), ("rx_rate", self._rate)):
             self.add_item_tag(0, self.nitems_written(0), pmt.intern(key), pmt.from_double(value))
+
+
+def _clock(tag) -> _Clock | None:
+    """The time that an ``rx_time`` tag says; None if it is none."""
+    if not pmt.is_tuple(tag.value) or pmt.length(tag.value) != 2:
+        return None
+    seconds, fraction = pmt.tuple_ref(tag.value, 0), pmt.tuple_ref(tag.value, 1)
+    if not pmt.is_uint64(seconds) or not pmt.is_real(fraction):
+        return None
+    return _Clock(tag.offset, pmt.to_uint64(seconds), pmt.to_double(fraction))
 
 
 def _check(frequencies: Sequence[float], sample_rate: float, dwell: float, settle: float, sweeps: int) -> None:

@@ -89,6 +89,31 @@ def test_a_hop_plan_for_ever_ends_with_its_source(gnuradio_python: Path) -> None
     assert len(commands) == 41  # the last, for which nothing came, too
 
 
+def test_what_the_radio_loses_on_a_frequency_is_told_and_what_it_loses_between_is_not(gnuradio_python: Path) -> None:
+    script = """
+from rfvit_radio.hop_plan import HopPlan
+def stamp(offset, time):
+    tag = gr.tag_t()
+    tag.offset, tag.key = offset, pmt.intern("rx_time")
+    tag.value = pmt.make_tuple(pmt.from_uint64(int(time)), pmt.from_double(time % 1))
+    return tag
+# 500 samples to settle, 2000 passed on, at 1000 a second; half a second is lost in the second hop, five before it.
+tags = [stamp(0, 100.0), stamp(1000, 101.0), stamp(2700, 107.7), stamp(4000, 109.5)]
+tb = gr.top_block()
+source = blocks.vector_source_c(np.arange(7500).astype(np.complex64), False, 1, tags)
+plan = HopPlan([1e9, 2e9, 2e9], 1000.0, 2.0, 0.5, 1)
+sink = blocks.vector_sink_c()
+tb.connect(source, plan, sink)
+tb.run()
+print(json.dumps([np.real(sink.data()).astype(int).tolist(), tags_of(sink)]))
+"""
+    samples, tags = result_of(gnuradio_python, script)
+    # The third hop stays where the second was, so nothing has to settle.
+    assert samples == [*range(500, 2500), *range(3000, 7000)]
+    stamps = [(offset, sum(value)) for offset, key, value in tags if key == "rx_time"]
+    assert stamps == [(0, pytest.approx(100.5)), (3000, pytest.approx(100.5 + 3.0 + 0.5))]
+
+
 def test_impossible_hop_plans(gnuradio_python: Path) -> None:
     script = """
 from rfvit_radio.hop_plan import HopPlan
