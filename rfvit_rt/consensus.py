@@ -83,7 +83,7 @@ def agree(masks: Iterable[Mask], settings: ConsensusSettings = DEFAULT_SETTINGS)
 def _continues(last: Mask, mask: Mask) -> bool:
     return (
         mask.segment == last.segment
-        and mask.sample_start == last.sample_end
+        and abs(mask.sample_start - last.sample_end) <= 1  # ends are rounded to samples
         and mask.frequency == last.frequency
         and mask.sample_rate == last.sample_rate
     )

@@ -11,6 +11,8 @@ from rfvit_rt.datatypes import Annotation, Emission
 MIN_BAND_OVERLAP = 0.5  # intersection over union of two bands that are taken for one
 OPEN_INTERVALS = 64  # intervals kept apart per emission, to place annotations that come late
 OPEN_STRETCHES = 64  # stretches of samples kept apart per centre frequency, likewise
+OPEN_FREQUENCIES = 64  # centre frequencies kept apart per emission, where a radio follows a drifting signal
+MOST_FREQUENCIES = 100_000  # centre frequencies of which it is known how long they were heard
 MOST_OPEN = 2000  # emissions that an annotation may join; a sweep over 6 GHz full of 5 MHz carriers meets 1200
 
 
@@ -48,6 +50,7 @@ class EmissionTracker:
         self.let_go = 0
         self._open: list[_Track] = []  # in order of their last annotations' coming
         self._heard: dict[float | None, _Heard] = {}  # by centre frequency, in order of their last samples
+        self._heard_before: dict[float | None, int] = {}  # samples, of those that are kept no longer, likewise
 
     @property
     def count(self) -> int:
@@ -64,11 +67,16 @@ class EmissionTracker:
         frequency : float or None
             Centre frequency in Hz, as the annotations have it.
         """
-        heard = self._heard.pop(frequency, None) or _Heard(sample_start)
+        heard = self._heard.pop(frequency, None)
+        if heard is None:
+            heard = _Heard(sample_start, self._heard_before.pop(frequency, sample_start))
         heard.add(sample_start, sample_end)
         self._heard[frequency] = heard
         if len(self._heard) > self.most:
-            del self._heard[next(iter(self._heard))]
+            oldest = next(iter(self._heard))
+            self._heard_before[oldest] = self._heard.pop(oldest).total
+        if len(self._heard_before) > MOST_FREQUENCIES:
+            del self._heard_before[next(iter(self._heard_before))]
 
     def add(self, annotation: Annotation) -> Emission | None:
         """Take up one annotation; give the emission that has to be let go for it, if any."""
@@ -118,10 +126,16 @@ def _place(emission: Emission) -> tuple[str, float, float, int]:
 
 
 class _Heard:
-    """How many samples before a position were heard at one centre frequency; all of those before the first count."""
+    """How many samples before a position were heard at one centre frequency, `before` of them before the first."""
 
-    def __init__(self, first: int) -> None:
-        self.stretches: deque[tuple[int, int, int]] = deque([(first, first, first)], OPEN_STRETCHES)
+    def __init__(self, first: int, before: int) -> None:
+        self.stretches: deque[tuple[int, int, int]] = deque([(first, first, before)], OPEN_STRETCHES)
+
+    @property
+    def total(self) -> int:
+        """How many were heard so far."""
+        first, last, before = self.stretches[-1]
+        return before + last - first
 
     def add(self, start: int, end: int) -> None:
         """Take up the next samples; what lies before the last ones counts already, as after a sender's restart."""
@@ -159,6 +173,7 @@ class _Track:
         self.intervals: list[tuple[int, int]] = []  # apart from each other, ascending, all after `folded`
         # By centre frequency: samples heard before the first annotation, and up to the end of the last.
         self.listened: dict[float | None, tuple[int, int]] = {}
+        self.listened_before = 0  # samples, at centre frequencies that are kept apart no longer
 
     def overlap(self, annotation: Annotation) -> float:
         """Intersection over union of two bands that share something."""
@@ -170,8 +185,11 @@ class _Track:
         """Take up an annotation in what was heard; where nothing is known of that, there were no gaps."""
         bounds = annotation.sample_start, annotation.sample_end
         first, last = (heard.until(bound) for bound in bounds) if heard else bounds
-        before = self.listened.get(annotation.frequency, (first, last))
+        before = self.listened.pop(annotation.frequency, (first, last))
         self.listened[annotation.frequency] = min(first, before[0]), max(last, before[1])
+        if len(self.listened) > OPEN_FREQUENCIES:
+            oldest = self.listened.pop(next(iter(self.listened)))
+            self.listened_before += oldest[1] - oldest[0]
         duration = annotation.sample_count / annotation.sample_rate
         self.duration += duration
         share = duration / self.duration
@@ -200,7 +218,7 @@ class _Track:
 
     def emission(self) -> Emission:
         covered = self.covered + sum(end - start for start, end in self.intervals)
-        listened = sum(last - first for first, last in self.listened.values())
+        listened = self.listened_before + sum(last - first for first, last in self.listened.values())
         return Emission(
             label=self.label,
             freq_lower_edge=self.lower,

@@ -62,7 +62,8 @@ def test_doubt_stays_doubt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "frequency", "label"), [(STEPS * STEP, 1e9, 1), (STEPS * STEP + 1, 1e9, 2), (STEPS * STEP, 2e9, 2)]
+    ("start", "frequency", "label"),
+    [(STEPS * STEP, 1e9, 1), (STEPS * STEP + 1, 1e9, 1), (STEPS * STEP + 2, 1e9, 2), (STEPS * STEP, 2e9, 2)],
 )
 def test_memory_ends_with_the_segment(start: int, frequency: float, label: int) -> None:
     before, after = background(), background()

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfvit_rt.datatypes import Annotation
-from rfvit_rt.emissions import MOST_OPEN, OPEN_INTERVALS, OPEN_STRETCHES, EmissionTracker, track_emissions
+from rfvit_rt.emissions import (
+    MOST_OPEN,
+    OPEN_FREQUENCIES,
+    OPEN_INTERVALS,
+    OPEN_STRETCHES,
+    EmissionTracker,
+    track_emissions,
+)
 
 LABELS = ("background", "LTE", "NR")
 RATE = 25.6e6  # 256 bins of 100 kHz, steps of 4000 samples
@@ -88,6 +95,29 @@ def test_what_was_heard_is_kept_in_constant_memory_and_after_a_restart_positions
     tracker.listen(0, 100, 9.0)
     tracker.add(burst(99_960, 30, frequency=9.0))  # lies where nothing was heard
     assert tracker.emissions()[0].duty_cycle == 1
+
+
+def test_a_sweep_over_more_frequencies_than_are_kept_apart_counts_what_it_heard() -> None:
+    tracker = EmissionTracker(most=3)
+    for turn in range(4):
+        for hop in range(10):
+            start = 1000 * turn + 100 * hop
+            tracker.listen(start, start + 100, 105e6 + 1e8 * hop)
+            if hop == 0:
+                tracker.add(burst(start, 100, frequency=105e6))
+    (emission,) = tracker.emissions()
+    assert emission.duty_cycle == 1
+    assert len(tracker._heard) == 3
+
+
+def test_a_radio_that_follows_a_drifting_signal_costs_no_memory() -> None:
+    tracker = EmissionTracker()
+    for second in range(1000):
+        tracker.listen(100 * second, 100 * second + 100, 105e6 + second)
+        tracker.add(burst(100 * second, 50, frequency=105e6 + second))
+    (track,) = tracker._open
+    assert len(track.listened) == OPEN_FREQUENCIES
+    assert track.emission().duty_cycle == 1  # each frequency was heard as long as the burst in it
 
 
 def test_other_bands_labels_and_kinds_of_frequency_are_others() -> None:
