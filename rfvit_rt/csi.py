@@ -366,7 +366,10 @@ def compensated_amplitude(frame: CSIFrame, spec: CSISpec) -> NDArray[np.float32]
         return amplitude
     received = float(np.sum(10 ** (np.asarray(frame.rssi, np.float64) / 10)))  # mW
     power = float(np.mean(np.square(amplitude, dtype=np.float64)))
-    return amplitude * np.float32(math.sqrt(received / power)) if power > 0 else amplitude
+    if power <= 0:
+        return amplitude
+    # In float64: of amplitudes next to nothing the factor is beyond float32, though the product is not.
+    return (amplitude.astype(np.float64) * math.sqrt(received / power)).astype(np.float32)
 
 
 # ---- windows to pictures ----

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rfvit_rt.contract import ModelContract
 from rfvit_rt.datatypes import IQBlock, Mask, Window
 from rfvit_rt.engines import Engine, prove_iq
-from rfvit_rt.errors import StreamError
+from rfvit_rt.errors import SpecMismatch, StreamError
 from rfvit_rt.figures import Histogram
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature, join_tiles, noise_floor, picture, power, tiles
 from rfvit_rt.windowing import windows
@@ -57,7 +57,7 @@ class PipelineSettings:
     def overlapping(cls, overlap: float, n_steps: int, engine_makes_pictures: bool = False) -> Self:
         """Settings for windows of `n_steps` steps that share a part `overlap`, from 0 up to but less than 1."""
         if not 0 <= overlap < 1:
-            raise ValueError(f"overlap is {overlap}, must be 0 or more and less than 1")
+            raise SpecMismatch(f"the overlap is {overlap}, expected 0 or more and less than 1")
         return cls(max(1, round(n_steps * (1 - overlap))), engine_makes_pictures=engine_makes_pictures)
 
 

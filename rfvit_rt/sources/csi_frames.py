@@ -32,6 +32,7 @@ _PATIENCE = 2.0  # seconds without a frame of the link that is followed, while o
 _LATE = 1.0  # seconds: a clock that is set back by less belongs to a frame that was overtaken on its way
 _SHORTEST_STEP = 1e-6  # seconds between frames whose time stamps are the same
 _LARGEST_LOSS = 8  # part of the sender's numbers: a larger jump is another count, or the sender's restart
+_MOST_LOST = 2**31  # frames at once, likewise
 _REORDERED = 64  # numbers by which frames overtake each other: a block acknowledgement's window (802.11, 10.25)
 
 
@@ -396,7 +397,7 @@ class _Order:
             self._missing.clear()
             return 0
         jump = (packet.count - last.count) % packet.count_modulus
-        if not 1 < jump <= packet.count_modulus // _LARGEST_LOSS:
+        if not 1 < jump <= min(packet.count_modulus // _LARGEST_LOSS, _MOST_LOST):
             return 0
         newest = range(max(1, jump - _REORDERED), jump)
         self._missing.extend((last.count + number) % packet.count_modulus for number in newest)

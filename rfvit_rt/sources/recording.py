@@ -32,7 +32,7 @@ BLOCK_SIZE = 2**18
 META_SUFFIX, DATA_SUFFIX, ARCHIVE_SUFFIX = ".sigmf-meta", ".sigmf-data", ".sigmf"
 COMPRESSED_SUFFIXES = (".sigmf.gz", ".sigmf.xz", ".sigmf.zip")
 
-_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d+))?[Zz]?")
+_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,30}))?[Zz]?")
 
 
 @dataclass(frozen=True)
@@ -276,6 +276,8 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
         validate_metadata(metadata)
     except jsonschema.ValidationError as error:
         raise RecordingError(f"{path} is not valid SigMF: {describe_violation(error)}; correct it") from error
+    except RecursionError as error:
+        raise RecordingError(f"{path}: the metadata is nested too deeply; is the file damaged?") from error
     return metadata
 
 

@@ -16,6 +16,7 @@ from rfvit_rt.errors import WireError
 from rfvit_rt.wire.gnuradio import StreamMessage, Tag
 
 MAX_HERTZ = 1e12
+LEAST_RATE = 1.0  # Hz: below it no time can be told from a count of samples
 LARGEST_JITTER = 1.5  # samples: a jump of the radio's clock or count that is no larger is rounding, not loss
 _RADIO_TAGS = frozenset({"rx_rate", "rx_freq", "rx_time"})
 
@@ -199,8 +200,9 @@ class _Segment:
                 lost = self.clock.samples_missing(clock, tuning.sample_rate)
             self.clock = clock
         if "rx_rate" in values:
-            rate = _number("rx_rate", values["rx_rate"], above=0.0)
-            if self.clock is not None and tuning.sample_rate is not None:
+            rate = _number("rx_rate", values["rx_rate"], above=LEAST_RATE)
+            # Not where the rate stays, or the roundings of many repetitions would add up.
+            if self.clock is not None and tuning.sample_rate is not None and rate != tuning.sample_rate:
                 self.clock = self.clock.at(offset, tuning.sample_rate)
             tuning = tuning._replace(sample_rate=rate)
         if "rx_freq" in values:

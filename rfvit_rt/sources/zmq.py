@@ -38,7 +38,7 @@ SINKS: dict[str, str] = {"pull": "PUSH", "sub": "PUB", "req": "REP"}
 _SOCKET_TYPES = {"pull": zmq.PULL, "sub": zmq.SUB, "req": zmq.DEALER}
 _MAX_MESSAGE_BYTES = 1 << 28
 _POLL_SECONDS = 0.05  # how soon close() is noticed
-_BATCH_BLOCKS = 16
+_BATCH_MESSAGES = 16
 _DUMMY_REQUEST = b"\xff"  # under four bytes: whatever is ready
 _REQUESTS_AHEAD = 2
 _COUNT = struct.Struct("=I")  # native, as gr-zeromq reads it
@@ -299,12 +299,13 @@ class ZmqSource:
 
     def _collect(self, batch: list[IQBlock]) -> None:
         """Wait for a message, then take what else is there already: to wake the reader for each costs as much again."""
-        frames = self._next_message()
+        frames, taken = self._next_message(), 0
         while frames is not None:
             received = time.monotonic()
             batch.extend(self._timeline.blocks(decode_stream_message(frames, self._format), received))
             self._check_rate(received)
-            if self._timeline.complete or len(batch) >= _BATCH_BLOCKS:
+            taken += 1
+            if self._timeline.complete or taken >= _BATCH_MESSAGES:
                 return
             frames = self._link.receive(0.0)
 

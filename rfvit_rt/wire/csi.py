@@ -15,8 +15,8 @@ Version 1, little-endian, no padding::
     30      u16    bytes of the device's name, 1 to 128
     32      f32    agc in dB, 0 where it is not known
     36      u32    0
-    40      c64    csi, antenna by antenna: float32 real, float32 imaginary
-    …       f32    rssi in dBm
+    40      c64    csi, antenna by antenna: float32 real, float32 imaginary, each at most 1e15
+    …       f32    rssi in dBm, -300 to 300
     …       i16    subcarrier indices, ascending
     …       bytes  name of the device, printable UTF-8
 
@@ -40,6 +40,8 @@ MAX_VALUES = 1 << 15  # antennas times subcarriers
 MAX_DEVICE_BYTES = 128
 MAX_FRAME_INDEX = 1 << 62
 MAX_SECONDS = 1e12
+MAX_CSI = 1e15  # of a real or imaginary part
+MAX_RSSI = 300.0  # dBm either way, as far beyond what can be
 MAX_BYTES = 40 + 8 * MAX_VALUES + 4 * (MAX_VALUES // MAX_SUBCARRIERS) + 2 * MAX_SUBCARRIERS + MAX_DEVICE_BYTES
 """Longest message there is: a socket can refuse what is longer before it takes up memory."""
 
@@ -188,11 +190,14 @@ def _check_agc(agc: float) -> None:
 
 
 def _check_values(csi: np.ndarray, rssi: np.ndarray) -> None:
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(csi.astype(np.complex64)).all() and np.isfinite(rssi.astype(np.float32)).all()
-    if not finite:
+    # Written so that what is no number does not pass. Squares and powers of what passes are finite in float32.
+    with np.errstate(over="ignore", invalid="ignore"):
+        parts = (np.abs(csi.real) <= MAX_CSI).all() and (np.abs(csi.imag) <= MAX_CSI).all()
+        possible = parts and (np.abs(rssi) <= MAX_RSSI).all()
+    if not possible:
         raise WireError(
-            "impossible value: csi or rssi is not finite; leave out frames that the device could not estimate"
+            f"impossible value: csi is not finite or beyond {MAX_CSI:g}, or rssi beyond {MAX_RSSI:g} dBm; leave out "
+            "frames that the device could not estimate"
         )
 
 

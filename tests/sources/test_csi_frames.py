@@ -90,6 +90,13 @@ def test_jumps_that_are_no_loss_are_not_counted() -> None:
     assert run.statistics.lost == 511
 
 
+def test_no_jump_however_large_makes_a_position_that_cannot_be_counted() -> None:
+    """As a sender of frames over ZeroMQ may number them: an eighth of 2**62 at a time, a hundred times."""
+    step = 2**62 // 8
+    jumps = [packet(number, count=number * step % 2**62, count_modulus=2**62) for number in range(100)]
+    assert Run(jumps).indices == list(range(100))
+
+
 def test_frames_that_overtook_each_other_are_not_lost() -> None:
     """Frames of a block acknowledgement are sent again after their followers; the sniffer has all of them."""
     counts = [4094, 4095, 1, 0, 2, 5, 3, 4, 6, 8]

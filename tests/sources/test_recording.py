@@ -221,6 +221,16 @@ def test_epoch_seconds_is_exact() -> None:
     assert epoch_seconds("1970-01-02T00:00:00.123456789Z") == 86400 + Fraction(123456789, 10**9)
     assert epoch_seconds("2024-01-01T00:00:61Z") is None
     assert epoch_seconds(None) is None
+    assert epoch_seconds(f"2024-01-01T00:00:00.{'1' * 5000}") is None  # more digits than Python makes a number of
+
+
+def test_metadata_that_is_nested_too_deeply_is_refused(make: Make) -> None:
+    path = make()
+    text = path.read_text()
+    assert text.startswith("{")
+    path.write_text('{"x:y": ' + "[" * 500 + "]" * 500 + "," + text[1:])
+    with pytest.raises(RecordingError, match=r"nested too deeply|not JSON"):
+        open_recording(path)
 
 
 @pytest.mark.parametrize(

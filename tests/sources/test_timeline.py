@@ -145,6 +145,16 @@ def test_time_is_reckoned_across_a_change_of_rate_and_a_gap() -> None:
     assert blocks[-1].radio_lost == statistics.radio_lost == 100
 
 
+def test_a_rate_that_is_said_again_and_again_moves_no_clock() -> None:
+    """For eleven days, so that roundings of a double would add up to samples."""
+    every, times = 333_333_333, 60_000
+    said = [message(every * number, 0, Tag(every * number, "rx_rate", 20e6)) for number in range(1, times)]
+    elapsed = every * times / 20e6
+    late = message(every * times, 10, rx_time(every * times, 8_000 + int(elapsed), elapsed % 1))
+    _, statistics = place(message(0, 0, rx_time(0, 8_000, 0.0)), *said, late, rate=20e6)
+    assert statistics.radio_lost == 0
+
+
 def test_rate_and_time_that_change_together_use_the_old_rate_for_the_past() -> None:
     tags = (Tag(100, "rx_rate", 4e6), rx_time(100, 0, 200e-6))
     blocks, _ = place(message(0, 200, rx_time(0, 0, 0.0), *tags))
