@@ -81,7 +81,10 @@ class Access:
 
     def is_token_in(self, query: str) -> bool:
         """Whether a URL's query has the token."""
-        given = parse_qs(query, max_num_fields=16).get("token", [""])[0] if len(query) < 1024 else ""
+        try:
+            given = parse_qs(query, max_num_fields=16).get("token", [""])[0] if len(query) < 1024 else ""
+        except ValueError:  # too many fields
+            return False
         return self._is_token(given)
 
     def _has_token(self, headers: Headers, query: str) -> bool:

@@ -165,7 +165,6 @@ class Hello:
     can_correct: bool
     save_seconds: float
     version: int = VERSION
-    token_needed: bool = False
 
 
 @dataclass(frozen=True)

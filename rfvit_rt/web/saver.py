@@ -97,7 +97,7 @@ class Saver:
         self._outdated: list[_Target] = []
         self._unsaved: list[_Span] = []
         self._writing: asyncio.Task[None] | None = None
-        self._saving: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[bool] | asyncio.Task[None] | None = None
         self._saved_at = -SECONDS_BETWEEN
 
     def take(self, request: Correct | Delete | Save) -> None:
@@ -148,6 +148,8 @@ class Saver:
             await self._saving
         if self._unsaved:
             await self._save_unsaved()
+            self.lost += len(self._unsaved)  # about samples that never came
+            self._unsaved = []
         if self._writing is not None:
             await self._writing
 
@@ -215,22 +217,25 @@ class Saver:
             raise WireError(f"a recording was saved just now; wait {SECONDS_BETWEEN:g} s")
         self._saving = asyncio.create_task(self._save(seconds))
 
-    async def _save(self, seconds: float, why: str = "") -> None:
-        """Save the last samples, and tell all pages."""
+    async def _save(self, seconds: float, why: str = "") -> bool:
+        """Save the last samples, and tell all pages; return whether that was done."""
         try:
             await self._save_samples(seconds, why)
+            return True
         except RfvitError as error:
             self._board.tell_now("error", message=str(error))
+            return False
         finally:
             self._saving = None
             self._saved_at = time.monotonic()
 
     async def _save_unsaved(self) -> None:
         """Save the samples from the first of those corrections on that no file has."""
-        held, first = self._held, min(self._unsaved)[0]
-        await self._save(held[1] - first + MARGIN if held else math.inf, "because of corrections in them")
-        self.lost += len(self._unsaved)  # it failed, and will not be tried for ever
-        self._unsaved = []
+        held, wanted = self._held, list(self._unsaved)
+        seconds = held[1] - min(wanted)[0] + MARGIN if held else math.inf
+        if not await self._save(seconds, "because of corrections in them"):
+            self.lost += len(wanted)  # it will not be tried for ever
+            self._unsaved = [span for span in self._unsaved if span not in wanted]
 
     async def _save_samples(self, seconds: float, why: str) -> None:
         board = self._board
@@ -250,8 +255,10 @@ class Saver:
             raise
         target = _Target(recording, *times)
         self._targets = [*self._targets, target][-MOST_TARGETS:] if self._copy is None else self._targets
-        self.lost += sum(not target.has(span) for span in before)
-        late, self._unsaved = self._unsaved, []
+        missed = [span for span in before if not target.has(span)]
+        newer = [span for span in missed if span[1] > times[1]]  # corrected while the end was awaited
+        self.lost += len(missed) - len(newer)
+        late, self._unsaved = self._unsaved, newer
         for span in late:
             self._note(span)
         remarks = [why] if why else []

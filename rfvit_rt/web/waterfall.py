@@ -124,7 +124,7 @@ class Waterfall:
             return None, number
         begin, tile = max(number, run[0].begin), _join([stretch.tile for stretch in run])
         if not run[0].is_full:
-            return decimate(tile, _factor(tile, view), view.columns), run[-1].end
+            return decimate(tile, _whole_factor(tile, view), view.columns), run[-1].end
         tile = _rows(tile, begin - run[0].begin, len(tile.power))
         rows, factor = len(tile.power), _factor(tile, view)
         if rows < factor:
@@ -275,6 +275,12 @@ def _coarse_factor(tile: Tile) -> int:
 def _factor(tile: Tile, view: View) -> int:
     """Rows of a tile that become one row of a view."""
     return max(1, math.ceil(1 / (view.rows_per_second * tile.row_seconds) - ROUNDING))
+
+
+def _whole_factor(tile: Tile, view: View) -> int:
+    """The same of a tile that is given whole, so that no row is left: at most that, and a divisor of its rows."""
+    rows = len(tile.power)
+    return next(factor for factor in range(min(_factor(tile, view), rows), 0, -1) if rows % factor == 0)
 
 
 def _continues(one: Tile, other: Tile) -> bool:

@@ -80,6 +80,15 @@ def band(
     return picture[rows, round(axes.x(low)) + 2 : round(axes.x(high)) - 2]
 
 
+def test_no_more_columns_are_asked_for_than_are_taken(seen: Window) -> None:
+    """However many pixels a screen has."""
+    script = """async () => {
+        const { View } = await import("/static/view.js");
+        return new View().request(10, { width: 5000, height: 500 }, 10000, 60).columns;
+    }"""
+    assert seen.page.evaluate(script) == 1024
+
+
 def test_carriers_are_where_they_are(seen: Window) -> None:
     axes = seen.axes()
     assert axes.per_x == pytest.approx(20 / 711, rel=0.1)  # the whole band of 20 MHz

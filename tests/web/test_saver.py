@@ -153,6 +153,29 @@ def test_corrected_samples_are_saved_before_they_are_let_go(tmp_path: Path, monk
         assert opened.metadata["annotations"][0]["core:sample_start"] == 0.25 * RATE  # all that was held before it
 
 
+def test_what_is_corrected_while_others_are_being_saved_is_saved_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later than the samples that were taken: they are still held, and a second recording has them."""
+    monkeypatch.setattr(saver, "SECONDS_LEFT", 0.5)
+    with serving(tmp_path, seconds=3.0) as served, page(served.port) as shown:
+        feed(served, shown, 1.5)
+        shown.send("correct", **a_box(1.0, 1.1, "NR"))
+        shown.next("annotation", label="NR")
+        with snapshot_taken(served):
+            feed(served, shown, 2.25)
+        end = served.stretches * STRETCH / RATE
+        served.feed(5)
+        shown.send("correct", **a_box(end + 0.05, end + 0.1, "radar"))  # while the boxes of the first are awaited
+        shown.next("annotation", label="radar")
+        served.feed(45)
+        first = saved(shown, "recording")
+        assert labels(first["path"]) == ["NR"]
+    (second,) = set(tmp_path.glob("*.sigmf-meta")) - {Path(first["path"])}
+    assert labels(second) == ["radar"]
+    assert served.saver.lost == 0
+
+
 def test_what_nobody_saved_is_saved_at_the_end(tmp_path: Path) -> None:
     with serving(tmp_path) as served, page(served.port) as shown:
         feed(served, shown, 0.3)

@@ -341,7 +341,15 @@ def test_what_is_open_to_others_takes_a_token() -> None:
         assert token is not None
         assert len(token) >= 32
         assert served.server.access.url.endswith(f":{served.port}/?token={token}")
-        for path in ("/", "/static/index.html", "/health", "/?token=", "/?token=%C3%A4", f"/?token={token}x"):
+        for path in (
+            "/",
+            "/static/index.html",
+            "/health",
+            "/?token=",
+            "/?token=%C3%A4",
+            f"/?token={token}x",
+            "/?" + 17 * "a=1&",
+        ):
             assert ask(served, path)[0] == 403
         for query in ("", "?token=wrong"):
             with pytest.raises(InvalidStatus) as refused:

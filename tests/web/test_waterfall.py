@@ -138,6 +138,22 @@ def test_what_is_old_fades_and_then_goes_and_memory_stays_the_same() -> None:
     np.testing.assert_array_equal(parts[-1].power[-200:], tile(rows - 200, 200).power)
 
 
+@pytest.mark.parametrize("rows_per_second", [1e6, 6400, 333.3, 70, 48, 26.7, 2.67, 0.1])
+@pytest.mark.parametrize("stretch", [192, 200, 177])
+def test_what_has_faded_is_read_by_every_page(stretch: int, rows_per_second: float) -> None:
+    waterfall = Waterfall(2**17, 2**15)
+    for first in range(0, 200 * stretch, stretch):
+        waterfall.append(tile(first, stretch))
+    waterfall.closed = True
+    parts = read_all(waterfall, View(5, rows_per_second), waterfall.begin)
+    assert parts[0].row_seconds > 2 * STEP
+    starts = [part.time_start for part in parts]
+    ends = [part.time_start + len(part.power) * part.row_seconds for part in parts]
+    np.testing.assert_allclose(starts[1:], ends[:-1], atol=STEP / 100)
+    assert ends[-1] == pytest.approx(200 * stretch * STEP)
+    assert all(part.power.shape[1] == 4 for part in parts)
+
+
 def test_reading_from_a_time() -> None:
     waterfall = Waterfall()
     waterfall.append(tile(0, 100))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which stretch of time is shown, and what the server is asked for so that it can be.
 
+import { MAX_COLUMNS } from "./protocol.js";
+
 const SPANS = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600]; // s
 const USUAL = 10; // s
 const SPARE = 0.9; // share of the history's rows that a request may fill; the others are for what comes meanwhile
@@ -66,7 +68,8 @@ export class View {
     const reach = Math.max(this.span, now - (this.end ?? now) + this.span); // s from what is shown up to now
     const rowsPerSecond = Math.max(0.1, Math.min(pixels.height / this.span, most / reach));
     const since = Math.max(0, now - Math.min(heldSeconds, most / rowsPerSecond));
-    return { columns: Math.max(16, Math.round(pixels.width)), rows_per_second: rowsPerSecond, since };
+    const columns = Math.min(MAX_COLUMNS, Math.max(16, Math.round(pixels.width)));
+    return { columns, rows_per_second: rowsPerSecond, since };
   }
 
   /** Whether what was asked for before does for a request too. */
