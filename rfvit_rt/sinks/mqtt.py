@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -156,7 +156,6 @@ class MqttSink:
         self._answered = threading.Event()
         self._answer: ReasonCode | None = None
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"rfvit-{uuid.uuid4().hex[:12]}")
-        self._client.max_queued_messages_set(MAX_QUEUED)
         self._client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
         self._client.reconnect_delay_set(1, LONGEST_PAUSE)
         self._client.will_set(f"{broker.prefix}/availability", "offline", qos=1, retain=True)
@@ -171,18 +170,22 @@ class MqttSink:
 
     def write(self, result: Result) -> None:
         """Publish one result, or count it as dropped."""
-        kind = to_dict(result)["type"]
-        if not self._publish(kind, encode(result), retain=kind in RETAINED):
+        with self._counting:
+            is_full = self._waiting >= MAX_QUEUED
+        if is_full:
             self.dropped += 1
+            return
+        kind = to_dict(result)["type"]
+        self._publish(kind, encode(result), retain=kind in RETAINED)
 
     def close(self) -> None:
         """Say goodbye, after giving the broker some seconds to take what is waiting."""
         self._closing = True
-        goodbye = self._publish("availability", b"offline", retain=True)
+        self._publish("availability", b"offline", retain=True)
         with self._counting:
             self._counting.wait_for(lambda: not self._waiting or not self._client.is_connected(), PATIENCE)
             waiting = self._waiting
-        self.undelivered = max(0, waiting - goodbye)
+        self.undelivered = max(0, waiting - 1)  # not the goodbye
         self._client.disconnect()
         connection = self._client.socket()
         if waiting and isinstance(connection, socket.socket):
@@ -198,14 +201,11 @@ class MqttSink:
     ) -> None:
         self.close()
 
-    def _publish(self, topic: str, payload: bytes, retain: bool) -> bool:
-        """Whether it is on its way, or waits for the connection."""
-        info = self._client.publish(f"{self._broker.prefix}/{topic}", payload, qos=1, retain=retain)
-        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-            return False
+    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
+        """Send it, or have it wait for the connection; the client's queue has no bound, so availability has room."""
         with self._counting:
             self._waiting += 1
-        return True
+        self._client.publish(f"{self._broker.prefix}/{topic}", payload, qos=1, retain=retain)
 
     def _connect(self) -> None:
         broker = self._broker

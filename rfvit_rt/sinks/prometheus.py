@@ -47,6 +47,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from types import TracebackType
@@ -271,14 +272,24 @@ class _Server(socketserver.ThreadingTCPServer):
     def process_request_thread(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
     ) -> None:
+        assert isinstance(request, socket.socket)
+        patience = threading.Timer(2 * PATIENCE, _hang_up, [request])  # a client may drip a byte now and then
+        patience.daemon = True
+        patience.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            patience.cancel()
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exception(), OSError):  # a client that went away is not worth a traceback
             super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+def _hang_up(client: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        client.shutdown(socket.SHUT_RDWR)
 
 
 def _listen(address: Address, registry: CollectorRegistry) -> _Server:

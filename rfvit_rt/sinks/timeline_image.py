@@ -220,6 +220,7 @@ class TimelineSink:
                 va="center",
                 fontsize=10.5,
                 fontweight="bold",
+                parse_math=False,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "boxstyle": "square,pad=0.15"},
                 zorder=2,
             )
@@ -251,12 +252,12 @@ class TimelineSink:
 
     def _head(self, figure: Figure, facts: list[str]) -> None:
         y = 1 - 0.12 / figure.get_figheight()
-        figure.text(LEFT, y, self._title, fontsize=15, fontweight="bold", va="top")
+        figure.text(LEFT, y, self._title, fontsize=15, fontweight="bold", va="top", parse_math=False)
         facts = [*facts, *self.facts]
         if self._left_out:
             facts.append(f"{self._left_out} frames of other devices are not shown")
         y -= 0.36 / figure.get_figheight()
-        figure.text(LEFT, y, "   ·   ".join(facts), fontsize=11, va="top", color="0.25")
+        figure.text(LEFT, y, "   ·   ".join(facts), fontsize=11, va="top", color="0.25", parse_math=False)
 
     def _foot(self, figure: Figure, shown: Sequence[int], is_blank: bool) -> None:
         handles = [self._painted(Patch(label=self._name(number)), number) for number in shown]
@@ -264,7 +265,7 @@ class TimelineSink:
             handles.append(
                 Patch(facecolor="white", edgecolor="0.6", hatch="////", label="no frames, or no full window")
             )
-        figure.legend(
+        legend = figure.legend(
             handles=handles,
             loc="lower left",
             bbox_to_anchor=(LEFT - 0.008, 0.0),
@@ -274,6 +275,8 @@ class TimelineSink:
             handlelength=1.4,
             columnspacing=1.6,
         )
+        for entry in legend.get_texts():
+            entry.set_parse_math(False)
         text = f"a column is {self._column * 1e3:.6g} ms and shows the mean of its frames"
         figure.text(RIGHT, 0.087, text, ha="right", va="bottom", fontsize=9.5, color="0.4")
 

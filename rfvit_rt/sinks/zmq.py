@@ -8,7 +8,7 @@ from types import TracebackType
 import zmq
 
 from rfvit_rt.errors import OutputError
-from rfvit_rt.wire.results import Result, encode, to_dict
+from rfvit_rt.wire.results import Result, encode
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5558"
 HIGH_WATER_MARK = 1000
@@ -25,9 +25,6 @@ class ZmqSink:
     endpoint : str
         Where to listen, as ZeroMQ writes it. The default can be reached from this machine alone; the socket has no
         access control, so name another interface only on a network you trust.
-    topics : bool
-        Whether a first frame carries the result's type (``annotation``, ``emission``, ``status``), so that listeners
-        can subscribe to one type. Otherwise a message is one frame, the JSON object.
     high_water_mark : int
         Messages kept for each slow listener before it misses some.
 
@@ -37,12 +34,9 @@ class ZmqSink:
         If the endpoint is not one, or taken.
     """
 
-    def __init__(
-        self, endpoint: str = DEFAULT_ENDPOINT, topics: bool = False, high_water_mark: int = HIGH_WATER_MARK
-    ) -> None:
+    def __init__(self, endpoint: str = DEFAULT_ENDPOINT, high_water_mark: int = HIGH_WATER_MARK) -> None:
         if high_water_mark < 1:  # 0 would mean without bound
             raise ValueError(f"high_water_mark is {high_water_mark}; expected at least 1")
-        self._topics = topics
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.set(zmq.SNDHWM, high_water_mark)
@@ -59,11 +53,8 @@ class ZmqSink:
         return self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def write(self, result: Result) -> None:
-        """Publish one result."""
-        message = [encode(result)]
-        if self._topics:
-            message.insert(0, to_dict(result)["type"].encode("ascii"))
-        self._socket.send_multipart(message)
+        """Publish one result, in a message of one frame."""
+        self._socket.send(encode(result))
 
     def close(self) -> None:
         """Close the socket, after giving listeners up to a second to take what was sent."""

@@ -154,6 +154,26 @@ def test_a_broker_that_stands_still_holds_nobody_back(tmp_path: Path, monkeypatc
         assert not [thread for thread in threading.enumerate() if "paho" in thread.name]
 
 
+def test_however_many_results_wait_availability_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "LONGEST_PAUSE", 1)
+    port, told = free_port(), queue.Queue[str]()
+    broker = Broker("127.0.0.1", port)
+    with started(tmp_path, port):
+        sink = MqttSink(broker, told.put)
+    with sink:
+        assert "lost mqtt://127.0.0.1" in told.get(timeout=PATIENCE)
+        for _ in range(2 * MAX_QUEUED):
+            sink.write(ANNOTATION)
+        assert 0 < sink.dropped <= MAX_QUEUED
+        with started(tmp_path, port), listening(broker) as messages:
+            assert "is back" in told.get(timeout=PATIENCE)
+            wait_for(messages, lambda message: message.topic.endswith("/availability") and message.payload == b"online")
+            for _ in range(2 * MAX_QUEUED):
+                sink.write(ANNOTATION)
+            sink.close()
+            wait_for(messages, is_offline)
+
+
 def test_what_came_while_the_broker_was_away_arrives_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

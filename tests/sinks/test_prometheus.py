@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -204,6 +205,22 @@ def test_clients_that_hang_are_limited_and_those_that_leave_are_forgotten() -> N
                 break
             except OSError:
                 continue
+
+
+def test_a_client_that_drips_bytes_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "PATIENCE", 0.5)  # between two bytes, and twice that in all
+
+    def drip(client: socket.socket) -> None:
+        while True:
+            client.send(b"G")
+            time.sleep(0.1)
+
+    with (
+        PrometheusSink(FREE, INFO, lambda: SEGMENTATION) as sink,
+        socket.create_connection(("127.0.0.1", sink.address.port), timeout=30) as client,
+        pytest.raises(OSError, match=r"reset|[Bb]roken pipe"),
+    ):
+        drip(client)
 
 
 @pytest.mark.parametrize("text", ["", "x", "70000", ":9470", "a b:1", "http://x:1", "::1:9470", "1.2.3.4:", "٣:٣"])

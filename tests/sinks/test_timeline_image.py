@@ -190,6 +190,14 @@ def test_silence_is_drawn_too(tmp_path: Path) -> None:
     drawn(sink)
 
 
+def test_dollars_in_names_are_no_formulas(tmp_path: Path) -> None:
+    sink = TimelineSink(tmp_path / "run.png", ("a$_$", "$\\frac{$"), title="$\\frac{$.csv")
+    add_frames(sink, 0, 2, device="a$_$ b$\\foo$")
+    sink.add_activity(activity("$\\frac{$", 0, 2))
+    sink.close()
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_nothing_received(tmp_path: Path) -> None:
     path = tmp_path / "run.png"
     with TimelineSink(path, LABELS) as sink:

@@ -52,15 +52,6 @@ def test_listeners_get_the_results(context: zmq.Context[zmq.Socket[bytes]]) -> N
                 assert decode(message) == result
 
 
-def test_topics(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    with ZmqSink(FREE_PORT, topics=True) as sink, listener(context, sink, topic=b"emission") as socket:
-        for result in (ANNOTATION, EMISSION, STATUS, EMISSION):
-            sink.write(result)
-        for _ in range(2):
-            topic, message = receive(socket)
-            assert (topic, decode(message)) == (b"emission", EMISSION)
-
-
 def test_what_was_sent_before_closing_arrives(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     with ZmqSink(FREE_PORT) as sink:
         socket = listener(context, sink)
