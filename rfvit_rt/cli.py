@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from rfvit_rt import __version__
+from rfvit_rt.console import PipedConsole
 from rfvit_rt.errors import OutputError, RfvitError, StreamError
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ Recording = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(help="SigMF metadata to write, with the annotations. Default: NAME.rfvit.sigmf-meta beside NAME."),
+    typer.Option(
+        help="SigMF metadata to write, with the annotations. Default: NAME.rfvit.sigmf-meta beside NAME, or none of a "
+        "stream."
+    ),
 ]
 JsonLines = Annotated[str | None, typer.Option(help="Write results as JSON lines to this file; - is standard output.")]
 Png = Annotated[Path | None, typer.Option(help="Write a picture: spectrogram, mask and boxes.")]
@@ -83,7 +86,8 @@ FrontEnd = Annotated[
     typer.Option(help="Where spectrograms are made: cpu, or gpu, which takes raw IQ (--engine torch or tensorrt)."),
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="f32, bf16 or f16, as the engine has them. Default: its fastest on this machine.")
+    str | None,
+    typer.Option(help="f32, bf16 or f16, as the engine has them. Default: the engine's choice."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads for the model. Default: all.")]
 Overlap = Annotated[
@@ -427,18 +431,17 @@ def models() -> None:
 
     from rfvit_rt.models import shipped_models
 
-    table = Table()
-    for name in ("Name", "For", "Labels", "Size", "Mean IoU or accuracy", "SHA-256"):
-        table.add_column(name, no_wrap=name in ("Name", "SHA-256"), overflow="fold")
+    table = Table(show_lines=True)
+    for name in ("Name and SHA-256", "For", "Labels", "Size", "Mean IoU or\naccuracy"):
+        table.add_column(name, no_wrap=name != "For", overflow="fold")
     for model in shipped_models():
         contract = model.contract
         table.add_row(
-            contract.name,
+            f"{contract.name}\n{model.sha256[:12]}",
             _use(contract),
-            ", ".join(contract.labels),
+            "\n".join(contract.labels),
             f"{model.path.stat().st_size / 1e6:.1f} MB",
             _accuracy(contract.metrics),
-            model.sha256[:12],
         )
     _console().print(table)
 
@@ -587,10 +590,10 @@ def _use(contract: ModelContract) -> str:
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:
-    """Mean IoU at every SNR, or accuracy on every split, of a model's metrics; empty where it carries none."""
+    """Mean IoU at every SNR, or accuracy on every split, a line each; empty where a model's metrics have none."""
     figures = [f"{_figure(at.get('miou'))} at {snr_db} dB" for snr_db, at in metrics.get("by_snr_db", {}).items()]
     figures += [f"{_figure(value)} {split}" for split, value in metrics.get("accuracy", {}).items()]
-    return ", ".join(figures)
+    return "\n".join(figures)
 
 
 def _figure(value: float | None) -> str:
@@ -623,9 +626,9 @@ def _place(web: bool, address: str | None, folder: Path | None = None) -> Place 
     return Place(parse_web_address(DEFAULT_ADDRESS if address is None else address), folder)
 
 
-def _console(stderr: bool = False) -> Console:
+def _console(stderr: bool = False) -> PipedConsole:
     """A console that shows paths, addresses and labels as they are: [brackets] and :colons: mean nothing in them."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return PipedConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def main() -> None:

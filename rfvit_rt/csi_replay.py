@@ -140,7 +140,7 @@ def replay_for_people(path: Path, to: str, speed: float, console: Console) -> No
     SystemExit
         After Ctrl-C or SIGTERM.
     """
-    with stopping_at_signals() as stop, terminal.progress_bar(console, None) as progress:
+    with stopping_at_signals(console) as stop, terminal.progress_bar(console, None) as progress:
         task = progress.add_task(f"REPLAYING {path.name}", total=None, note="")
 
         def tell(line: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from rfvit_rt.console import PipedConsole
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.engines import Engine, load_engine
 from rfvit_rt.engines.choice import AUTO, choose_engine
@@ -96,9 +97,14 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def stopping_at_signals() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop; a second one ends the program at once."""
+def stopping_at_signals(console: Console | None = None) -> Iterator[Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop, as when nobody reads the console any more.
+
+    A second signal ends the program at once.
+    """
     stop = Stop()
+    if isinstance(console, PipedConsole):
+        console.on_left = stop.set
 
     def ask(signum: int, frame: FrameType | None) -> None:
         if stop.signal is not None:

@@ -372,7 +372,7 @@ def sense(
     check_outputs(outputs, [*inputs, model.path], ())
     with (
         open_engine(model, options, outputs.console) as engine,
-        stopping_at_signals() as stop,
+        stopping_at_signals(outputs.console) as stop,
         open_sinks(outputs) as sinks,
         open_csi(source, stop=stop.is_set, **source_options) as opened,
     ):

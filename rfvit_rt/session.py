@@ -200,7 +200,7 @@ def segmenting(
         spec.check_sample_rate(sample_rate)
     with (
         open_engine(model, options, outputs.console) as engine,
-        stopping_at_signals() as stop,
+        stopping_at_signals(outputs.console) as stop,
         open_sinks(outputs) as sinks,
     ):
         settings = PipelineSettings.overlapping(options.overlap, spec.n_steps, options.front_end == "gpu")

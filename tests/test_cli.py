@@ -11,9 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,42 @@ def test_nothing_is_overwritten_unless_asked(example: Path) -> None:
     check_refused(rfvit("segment", example, "--output", example, "--overwrite"), "never overwritten")
 
 
+def test_a_reader_that_leaves_ends_a_stream_and_loses_nothing(
+    port: int, sender: zmq.Socket[bytes], tmp_path: Path
+) -> None:
+    """As ``rfvit segment zmq+pull://… --output … | head -1`` has it."""
+    output, png = tmp_path / "band.sigmf-meta", tmp_path / "band.png"
+    arguments = [
+        "--sample-rate",
+        "20e6",
+        "--frequency",
+        "816e6",
+        "--idle-timeout",
+        "0",
+        "--output",
+        output,
+        "--png",
+        png,
+    ]
+    samples = np.fromfile(EXAMPLE.with_suffix(".sigmf-data"), np.int8).astype(np.float32).view(np.complex64) / 128
+    with started("segment", f"zmq+pull://127.0.0.1:{port}", *arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        stdout = process.stdout
+        head = threading.Thread(target=lambda: (stdout.readline(), stdout.close()))
+        head.start()
+        while process.poll() is None:
+            with suppress(zmq.Again):
+                for start in range(0, len(samples), 20_000):
+                    sender.send(samples[start : start + 20_000].tobytes(), zmq.NOBLOCK)
+            time.sleep(0.01)
+        head.join()
+        assert process.stderr.read() == ""
+        assert process.returncode == 0
+    assert json.loads(output.read_text())["annotations"]
+    assert png.is_file()
+
+
 def test_jsonl_to_standard_output_is_only_json(example: Path) -> None:
     done = rfvit("segment", example, "--jsonl", "-")
     assert done.returncode == 0
@@ -311,7 +348,7 @@ def test_the_short_digest_is_whole_on_a_narrow_terminal() -> None:
 
 def test_accuracy_that_nothing_could_be_measured_for() -> None:
     metrics = {"by_snr_db": {"-5": {"miou": None}, "10": {"miou": 0.512}}}
-    assert cli._accuracy(metrics) == "none at -5 dB, 0.51 at 10 dB"
+    assert cli._accuracy(metrics) == "none at -5 dB\n0.51 at 10 dB"
     assert cli._accuracy({"accuracy": {"unseen session": 0.563}}) == "0.56 unseen session"
 
 

@@ -28,7 +28,7 @@ LAYERS = [
     {"sources", "engines", "sinks", "segments", "stitching", "consensus", "emissions", "activity", "models"},
     {"windowing", "contract", "vit", "iq_graph"},
     {"spectrogram", "csi", "wire"},
-    {"datatypes", "errors", "figures"},
+    {"datatypes", "errors", "figures", "console"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(reversed(LAYERS)) for room in rooms}
 SIDEWAYS = {("sinks", "sources")}  # annotations are written into the metadata of the recording that was read
