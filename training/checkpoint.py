@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,19 @@ def load(path: Path) -> Checkpoint:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise :class:`OutputError` where a folder already holds a run, or is none."""
+    """Make a run's folder; raise :class:`OutputError` where it already holds a run, or cannot be one."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose a folder for --out")
     if (folder / LAST).exists():
         raise OutputError(f"{folder} already holds a run; go on with --resume, or choose another --out")
+    if (folder / BEST).exists() and load(folder / BEST).kind == "activity":
+        raise OutputError(f"{folder} already holds an activity model; choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written to; choose another --out")
 
 
 def check_recipe(checkpoint: Checkpoint, recipe: dict[str, Any], path: Path) -> None:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -21,9 +24,25 @@ def run(main: Callable[..., None]) -> None:
     """
     try:
         typer.run(main)
-    except RfvitError as error:
+    except (RfvitError, OSError) as error:  # the latter: a disk that is full, a folder that is not one's own
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back until what belongs together is done: what is saved then is from before it or after it."""
+    if threading.current_thread() is not threading.main_thread():  # Python's signals never interrupt others
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def prepare_output(path: Path) -> None:

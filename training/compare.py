@@ -41,7 +41,7 @@ from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.stitching import stitch
 from training.command import prepare_output, run
 from training.datasets import CELLULAR
-from training.weathering import matches, weathered
+from training.weathering import check_patterns, matches, weathered
 
 GRID = 512  # cells in time and in frequency over which areas are compared
 
@@ -59,6 +59,7 @@ def main(
     file = find_model(model) if model else default_model()
     if out:
         prepare_output(out)
+    check_patterns(recordings, clean or (), "--clean")
     table = Table()
     for name in ("Recording", "Annotated, frequency IoU", "Found", "Annotated area found", "Labelled LTE or NR"):
         table.add_column(name)
@@ -71,10 +72,9 @@ def main(
                 recording = open_recording(path)
                 if holds_results(recording):
                     raise RecordingError("a model's boxes are among its annotations; give the recording without them")
-                blocks = recording.blocks()
-                if matches(recording.meta_path, clean or ()):
-                    blocks = weathered(recording, np.random.default_rng(1))
-                row = compare(recording, blocks, engine, file.contract)
+                is_clean = matches(recording.meta_path, clean or ())
+                blocks = weathered(recording, np.random.default_rng(1)) if is_clean else recording.blocks()
+                row = {"weathered": is_clean, **compare(recording, blocks, engine, file.contract)}
             except RfvitError as error:
                 row = {"recording": path.name, "error": str(error)}
             rows.append(row)
@@ -108,7 +108,14 @@ def compare(recording: Recording, blocks: Iterable[IQBlock], engine: Engine, con
         label cover; ``elsewhere``: label to the share of the recording that its boxes cover outside such annotations;
         ``carriers``: the annotated ones with their ``frequency_iou``; ``wrong_share`` and ``outside_share``, None where
         nothing is labelled LTE or NR; ``cellular_boxes``.
+
+    Raises
+    ------
+    RecordingError
+        If the recording goes from one frequency to another, or an annotation has no width.
     """
+    if len({capture.frequency for capture in recording.captures}) > 1:
+        raise RecordingError("its captures are at several frequencies, one is wanted; make a recording of each")
     labels = contract.labels
     windows = analyse(blocks, engine, contract, PipelineSettings(), PipelineStatistics())
     boxes = list(annotate(agree(stitch(window.mask for window in windows)), labels))
@@ -184,12 +191,19 @@ def _from_metadata(fields: dict[str, Any], recording: Recording) -> Annotation:
     start = fields["core:sample_start"]
     frequency = recording.captures[0].frequency
     centre = frequency or 0.0
+    label = fields.get("core:label", "")
+    lower = fields.get("core:freq_lower_edge", centre - recording.sample_rate / 2)
+    upper = fields.get("core:freq_upper_edge", centre + recording.sample_rate / 2)
+    if upper <= lower:
+        raise RecordingError(
+            f"an annotation '{label}' goes from {lower:g} to {upper:g} Hz; the upper edge must be higher"
+        )
     return Annotation(
-        fields.get("core:label", ""),
+        label,
         start,
         fields.get("core:sample_count", recording.sample_end - start),
-        fields.get("core:freq_lower_edge", centre - recording.sample_rate / 2),
-        fields.get("core:freq_upper_edge", centre + recording.sample_rate / 2),
+        lower,
+        upper,
         confidence=1.0,
         sample_rate=recording.sample_rate,
         frequency=frequency,
@@ -207,10 +221,17 @@ def _area(recording: Recording, annotations: Iterable[Annotation]) -> NDArray[np
         lower, upper = (
             np.array([annotation.freq_lower_edge, annotation.freq_upper_edge]) - low
         ) / recording.sample_rate
-        rows = slice(*np.clip(np.round(np.array([begin, end]) * GRID), 0, GRID).astype(int))
-        columns = slice(*np.clip(np.round(np.array([lower, upper]) * GRID), 0, GRID).astype(int))
-        area[rows, columns] = True
+        area[_cells_between(begin, end), _cells_between(lower, upper)] = True
     return area
+
+
+def _cells_between(begin: float, end: float) -> slice:
+    """Cells from one place of the grid, which goes from 0 to 1, to another: one at least, however short that is."""
+    first, last = (int(np.clip(np.round(place * GRID), 0, GRID)) for place in (begin, end))
+    if first == last and end > 0 and begin < 1:
+        first = min(int(max(begin, 0) * GRID), GRID - 1)
+        last = first + 1
+    return slice(first, last)
 
 
 def _band(what: Annotation | Emission) -> str:
@@ -222,10 +243,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return [row["recording"], "", row["error"], "", ""]
     carriers = [f"{carrier['band']}: {carrier['frequency_iou']:.2f}" for carrier in row["carriers"]]
     labelled = f"{row['cellular_boxes']} boxes"
-    if row["cellular_boxes"]:
+    if row["wrong_share"] is not None:
         labelled += f", {row['wrong_share']:.1%} wrong, {row['outside_share']:.1%} outside"
     return [
-        row["recording"],
+        row["recording"] + ("\n(echoes and noise added)" if row["weathered"] else ""),
         "\n".join(carriers or row["annotated"]) or "nothing",
         "\n".join(row["found"]) or "nothing",
         ", ".join(f"{label} {share:.0%}" for label, share in row["covered"].items()),

@@ -145,6 +145,8 @@ class Optimisation:
     log_every: int = 20
 
     def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise RecipeError(f"[optimisation] threads is a number of cores, or 0 for all; got {self.threads}")
         positive = (self.steps, self.batch_size, self.clip, self.checkpoint_every, self.log_every)
         if min(*positive, self.learning_rate, self.muon_factor) <= 0 or (
             self.max_minutes is not None and self.max_minutes <= 0
@@ -216,6 +218,8 @@ class Masking:
             raise RecipeError(
                 f"[masking] ratio lies between 0 and 1 and region is at least 1, got {self.ratio}, {self.region}"
             )
+        if min(self.decoder_width, self.decoder_depth, self.decoder_heads) < 1:
+            raise RecipeError("[masking] decoder_width, decoder_depth and decoder_heads must be at least 1")
         if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
             raise RecipeError("[masking] decoder_width must be a multiple of 4 and of decoder_heads")
 
@@ -395,6 +399,8 @@ class PretrainRecipe:
     split: Split = field(default_factory=Split)
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise RecipeError(f"seed must not be negative, got {self.seed}")
         if not 0 < self.recordings_share < 1:
             raise RecipeError(f"recordings_share lies between 0 and 1, got {self.recordings_share}")
         if self.masking.decoder == "pyramid" and self.model.embedding != "convolutions":
@@ -445,6 +451,8 @@ class FinetuneRecipe:
     images: Images = field(default_factory=Images)
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise RecipeError(f"seed must not be negative, got {self.seed}")
         if not 0 < self.label_share <= 1:
             raise RecipeError(f"label_share lies in (0, 1], got {self.label_share}")
         if min(self.validate_every, self.validation_windows) < 1:

@@ -43,7 +43,8 @@ class Windows:
     bin_widths : (window,) float32
         As :func:`rfvit_rt.spectrogram.bin_width_feature` gives them.
     snr_db : (window,) float32
-        Signal-to-noise ratio of the strongest carrier in its own band, in dB; NaN where there is none or nobody knows.
+        Signal-to-noise ratio of the strongest carrier of the scene in its own band, in dB, whether or not it sends
+        anything within the window; NaN where there is none or nobody knows.
     scenes : (window,) int64
         Seed of the scene, or number of the recording, that a window was cut from; none of them is in two splits.
     labels : tuple of str

@@ -7,6 +7,7 @@ is gained where pixels that are unsure get no label.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from scipy.ndimage import uniform_filter
 
 from rfvit_rt.contract import read_model
 from rfvit_rt.engines import load_engine
-from rfvit_rt.errors import ModelError, OutputError, SpecMismatch
+from rfvit_rt.errors import ModelError, OutputError, RecordingError, SpecMismatch
 from rfvit_rt.segments import OTHER
 from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, curves
@@ -67,17 +68,21 @@ def main(
 ) -> None:
     """Measure a model on held-out windows, beside an energy detector tuned on the validation split."""
     windows, validation = open_windows(data / split), open_windows(data / "validation")
+    if not any((mask < len(windows.labels)).any() for mask in windows.masks):
+        raise RecordingError(f"no pixel of {data / split} has a label; there is nothing to measure on")
     prepare_output(out)
     if model.suffix == ".onnx":
         file = read_model(model)
-        check_windows(windows, file.contract.spectrogram, file.contract.labels)
+        for folder in (data / split, data / "validation"):
+            check_windows(folder, file.contract.spectrogram, file.contract.labels)
         with load_engine(file, engine) as loaded:
             measured = measure(windows, predictor(loaded.infer), batch_size, limit)
             how = loaded.description
         training = file.contract.provenance.get("training", {})
     else:
         source = checkpoint.load(model)
-        check_windows(windows, source.spectrogram, source.labels)
+        for folder in (data / split, data / "validation"):
+            check_windows(folder, source.spectrogram, source.labels)
         measured = measure(windows, predictor(shipped_infer(source)), batch_size, limit)
         how = f"PyTorch {torch.__version__}, weights rounded as they ship"
         training = source.provenance
@@ -100,6 +105,8 @@ def main(
     except OSError as error:
         raise OutputError(f"cannot write the report {out}: {error.strerror}") from error
     show(report, model.name)
+    if split == "validation":
+        typer.echo("NOTE: the weights were chosen and calibrated on this split; elsewhere they do less well")
     typer.echo(f"report: {out}, {out.with_suffix('.png')}")
 
 
@@ -132,17 +139,18 @@ def predictor(infer: Infer) -> Predict:
     return predict
 
 
-def check_windows(windows: Windows, spec: SpectrogramSpec, labels: tuple[str, ...]) -> None:
-    """Raise :class:`SpecMismatch` where windows do not have a model's shape, or :class:`ModelError` its labels."""
-    if windows.pictures.shape[1:] != (spec.n_steps, spec.n_bins):
+def check_windows(folder: Path, spec: SpectrogramSpec, labels: tuple[str, ...]) -> None:
+    """Raise :class:`SpecMismatch` where a split was not made for a model, or :class:`ModelError` without its labels."""
+    windows = open_windows(folder)
+    made, wanted = dataclasses.asdict(read_spec(folder, windows)), dataclasses.asdict(spec)
+    if other := [f"{name} {made[name]}, not {value}" for name, value in wanted.items() if made[name] != value]:
         raise SpecMismatch(
-            f"the windows have {windows.pictures.shape[1]} x {windows.pictures.shape[2]} pixels, the model takes "
-            f"{spec.n_steps} x {spec.n_bins}; make windows with the model's spec"
+            f"the windows in {folder} were made with {', '.join(other)} as the model takes them; make new ones"
         )
     if windows.labels != labels:
         raise ModelError(
-            f"the windows are labelled {', '.join(windows.labels)}, the model knows {', '.join(labels)}; measure it on "
-            "windows with its labels"
+            f"the windows in {folder} are labelled {', '.join(windows.labels)}, the model knows {', '.join(labels)}; "
+            "measure it on windows with its labels"
         )
 
 

@@ -22,7 +22,7 @@ from training.activity.train import main as train_activity
 from training.adapt import adapt
 from training.batches import Batch, Part, evaluation_batches, read_spec, some_scenes, training_batches
 from training.calibration import Calibration, fit_calibration, fold
-from training.command import progress_bar, run
+from training.command import interrupts_wait, progress_bar, run
 from training.config import FinetuneRecipe, RecipeError, read_recipe
 from training.datasets import Windows, open_windows
 from training.losses import SegmentationLoss, class_weights
@@ -75,8 +75,19 @@ def main(
 def finetune(
     recipe: FinetuneRecipe, data: Path, out: Path, init: Path | None, resume: bool, processes: Processes
 ) -> None:
-    """Train on the splits in `data`, from the start or from the last checkpoint in `out`."""
+    """Train on the splits in `data`, from the start or from the last checkpoint in `out`.
+
+    Raises
+    ------
+    RecipeError
+        If the encoder is not to learn and there is none that has.
+    """
     options = recipe.optimisation
+    if recipe.adapt.mode != "full" and init is None and not resume:
+        raise RecipeError(
+            f"[adapt] mode is '{recipe.adapt.mode}', which keeps the encoder as it is, and there is none that has "
+            "learnt anything; give one with --init, or make the mode 'full'"
+        )
     torch.manual_seed(recipe.seed)
     workers = choose_workers(options, processes)
 
@@ -149,8 +160,9 @@ def finetune(
         scores = validate(mean.model, validation, recipe.validation_windows, workers)
         bar.console.print(summary(step, scores))
         if scores["miou"] > best:
-            best = scores["miou"]
-            checkpoint.save(dataclasses.replace(state(step), weights={}, optimiser={}), out / checkpoint.BEST)
+            kept = dataclasses.replace(state(step), weights={}, optimiser={}, best=scores["miou"])
+            checkpoint.save(kept, out / checkpoint.BEST)
+            best = scores["miou"]  # known as the best only where it lies on disk
         curves.append(out, {"step": step} | scores)
 
     step, losses = first_step, []
@@ -184,9 +196,10 @@ def finetune(
                 tensors = (batch.pictures, batch.bin_widths, batch.masks)
                 losses.append(workers.gradients(model, sums, loss.of, *tensors, add=processes.add))
                 processes.add_gradients(model)
-                rate = update(model, optimisers, progress, options)
-                step += 1
-                mean.update(model, step)
+                with interrupts_wait():
+                    rate = update(model, optimisers, progress, options)
+                    step += 1
+                    mean.update(model, step)
                 progress = processes.agree(budget.progress(step))
                 bar.update(task, completed=progress, description=f"step {step} loss {losses[-1]:.4f}")
                 if step % options.log_every == 0:

@@ -17,7 +17,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 from training import images as pairs
 from training import recordings as sigmf
 from training.config import Annotations, FinetuneRecipe, Images, Split
-from training.datasets import RECORD, WindowWriter, read_record
+from training.datasets import RECORD, WindowWriter, open_windows, read_record
 from training.recordings import LabelMap, Report
 from training.splits import SPLITS, sorted_by_hand, split_names
 
@@ -42,9 +42,11 @@ def labelled_folder(data: Path, out: Path, recipe: FinetuneRecipe, report: Repor
     Raises
     ------
     RecordingError
-        If the folder is none of these, or leaves nothing to train or to validate on.
+        If the folder is none of these, leaves nothing to train or to validate on, or has other labels than the recipe.
     """
-    if (data / "train" / "pictures.npy").is_file() or not data.is_dir():
+    if (data / "train" / "pictures.npy").is_file():
+        return _check_classes(data, recipe.annotations)
+    if not data.is_dir():
         return data  # opening it says what is missing
     spec = SpectrogramSpec()
     if pairs.has_images(data):
@@ -55,6 +57,17 @@ def labelled_folder(data: Path, out: Path, recipe: FinetuneRecipe, report: Repor
         f"{data} holds no windows, no SigMF recordings, and no folders {pairs.PICTURES} and {pairs.LABELS}; make "
         "windows with 'python -m training.scenes'"
     )
+
+
+def _check_classes(data: Path, annotations: Annotations) -> Path:
+    """Windows have their labels already: a recipe that says what annotations mean must have come to the same."""
+    labels = open_windows(data / "train").labels
+    if annotations.classes and LabelMap(annotations).labels != labels:
+        raise RecordingError(
+            f"the recipe lists under [annotations.classes] {', '.join(annotations.classes)}; {data} holds windows that "
+            f"are labelled already, {', '.join(labels)}: leave the section out, or give recordings"
+        )
+    return data
 
 
 def unlabelled_folder(folder: Path, out: Path, split: Split, seed: int, spec: SpectrogramSpec, report: Report) -> Path:
@@ -129,7 +142,7 @@ def _write(
     report: Report,
 ) -> Path:
     """Write splits, or take those that an earlier start of the run made of the same."""
-    source = _fingerprint(found, made_of, split, seed, spec)
+    source = _fingerprint(found, made_of | {"labels": labels}, split, seed, spec)
     chosen = split_names(found, split, seed)
     if not chosen:
         raise RecordingError("nothing is left to train on; see above for what was left out and why")

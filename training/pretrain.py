@@ -16,7 +16,7 @@ from rfvit_rt.spectrogram import SpectrogramSpec
 from training import checkpoint, curves
 from training.accelerator import choose_workers
 from training.batches import Part, evaluation_batches, read_spec, training_batches
-from training.command import progress_bar, run
+from training.command import interrupts_wait, progress_bar, run
 from training.config import PretrainRecipe, read_recipe
 from training.datasets import RECORD, Windows, open_windows
 from training.monitors import draw_reconstructions, held_out_loss, probe
@@ -231,9 +231,10 @@ def pretrain(recipe: PretrainRecipe, sources: Sources, out: Path, resume: bool, 
                 parts = (batch.pictures, batch.bin_widths, batch.missing, visible, hidden)
                 losses.append(workers.gradients(model, model.sums, model.loss, *parts, add=processes.add))
                 processes.add_gradients(model)
-                rate = update(model, optimisers, progress, options)
-                step += 1
-                mean.update(model, step)
+                with interrupts_wait():
+                    rate = update(model, optimisers, progress, options)
+                    step += 1
+                    mean.update(model, step)
                 bar.update(task, completed=budget.progress(step), description=f"step {step} loss {losses[-1]:.4f}")
                 if step % options.log_every == 0:
                     entry = {"step": step, "loss": sum(losses) / len(losses), "rate": rate}

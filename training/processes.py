@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from training.config import Optimisation, RecipeError
 
+PATIENCE = timedelta(hours=4)  # the others wait while the first cuts recordings into windows
 Result = TypeVar("Result")
 
 
@@ -60,9 +62,9 @@ class Processes:
         if self.count > 1:
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
-                dist.init_process_group("nccl", device_id=self.device)
+                dist.init_process_group("nccl", device_id=self.device, timeout=PATIENCE)
             else:
-                dist.init_process_group("gloo")
+                dist.init_process_group("gloo", timeout=PATIENCE)
         return self
 
     def __exit__(

@@ -55,8 +55,8 @@ def main(
     file = find_model(model) if model else default_model()
     contract = file.contract
     train, test = open_windows(data / "train"), open_windows(data / "test")
-    for windows in (train, test):
-        check_windows(windows, contract.spectrogram, contract.labels)
+    for split in ("train", "test"):
+        check_windows(data / split, contract.spectrogram, contract.labels)
     infers: dict[str, Infer] = {}
     for precision in ("f32", "bf16"):
         try:

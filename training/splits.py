@@ -17,7 +17,8 @@ def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list
     """Divide recordings.
 
     Where they lie in folders ``train``, ``validation`` and ``test``, that is the division. Otherwise they are drawn by
-    a hash of their name and the seed; with two or more, at least one goes to every split that has a share.
+    a hash of their name and the seed; with three or more, at least one goes to every split that has a share, with two
+    one to training and one to validation.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def split_names(names: Iterable[str], split: Split, seed: int) -> dict[str, list
         drawn = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
         counts = [_count(share, len(names)) for share in (split.validation, split.test)]
         while sum(counts) >= len(names):  # something must be left to train on
-            counts[counts.index(max(counts))] -= 1
+            counts[0 if counts[0] > counts[1] else 1] -= 1  # the test split gives first: without validation no training
         held = counts[0] + counts[1]
         chosen = {"train": drawn[held:], "validation": drawn[: counts[0]], "test": drawn[counts[0] : held]}
     return {kind: sorted(part) for kind, part in chosen.items() if part}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,15 @@ def matches(path: Path, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(path.stem, pattern) for pattern in patterns)
 
 
+def check_patterns(paths: Sequence[Path], patterns: Sequence[str], option: str) -> None:
+    """Raise :class:`RecordingError` where a pattern, given with an option, is of none of the files."""
+    for pattern in patterns:
+        if not any(matches(path, (pattern,)) for path in paths):
+            raise RecordingError(
+                f"{option} '{pattern}' is the name of no recording; a name is given without its folder and .sigmf-meta"
+            )
+
+
 def weathered(recording: Recording, rng: np.random.Generator) -> Iterator[IQBlock]:
     """A clean recording as one block, through echoes that do not change and with noise added.
 
@@ -34,14 +43,16 @@ def weathered(recording: Recording, rng: np.random.Generator) -> Iterator[IQBloc
     Raises
     ------
     RecordingError
-        If it has no annotated carriers.
+        If it has no annotated carriers, or one without a width.
     """
     annotated = [a for a in recording.metadata.get("annotations", []) if a.get("core:label") in CELLULAR]
     if any("core:freq_lower_edge" not in a or "core:freq_upper_edge" not in a for a in annotated):
         raise RecordingError(
             f"a carrier annotated in {recording.meta_path} has no edges, which the noise is scaled by; add them"
         )
-    bandwidth = sum(a["core:freq_upper_edge"] - a["core:freq_lower_edge"] for a in annotated)
+    if any(a["core:freq_upper_edge"] <= a["core:freq_lower_edge"] for a in annotated):
+        raise RecordingError(f"a carrier annotated in {recording.meta_path} is without a width; mend its edges")
+    bandwidth = _union((a["core:freq_lower_edge"], a["core:freq_upper_edge"]) for a in annotated)
     if not bandwidth:
         raise RecordingError(f"{recording.meta_path} has no annotated carrier to scale noise by; name others as clean")
     blocks = list(recording.blocks())
@@ -51,6 +62,15 @@ def weathered(recording: Recording, rng: np.random.Generator) -> Iterator[IQBloc
     power = np.mean(np.abs(samples) ** 2) * 10 ** (-SNR_DB / 10) * recording.sample_rate / bandwidth
     noise = rng.standard_normal((len(samples), 2)).view(np.complex128)[:, 0] * np.sqrt(power / 2)
     yield dataclasses.replace(blocks[0], samples=(samples + noise).astype(np.complex64))
+
+
+def _union(bands: Iterable[tuple[float, float]]) -> float:
+    """Width of what bands cover together, in Hz."""
+    total, covered = 0.0, -np.inf
+    for lower, upper in sorted(bands):
+        total += max(0.0, upper - max(lower, covered))
+        covered = max(covered, upper)
+    return total
 
 
 def _echoes(n: int, sample_rate: float, rng: np.random.Generator) -> NDArray[np.complex128]:

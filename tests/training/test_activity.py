@@ -538,12 +538,14 @@ def test_a_set_is_tested_on_its_own_test_side(tmp_path, monkeypatch):
             config=recipe,
             data=tmp_path,
             out=tmp_path / "out",
-            name="set",
+            name="another",
             data_set="esp32_geotec",
             init=None,
             steps=None,
             overwrite=False,
         )
+    with pytest.raises(OutputError, match="already holds an activity model"):
+        checkpoint.refuse_existing(tmp_path / "out")
 
 
 # ---- experiments ----

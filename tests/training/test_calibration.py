@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rfvit_rt.contract import read_model
-from rfvit_rt.errors import ModelError
+from rfvit_rt.errors import ModelError, RecordingError, SpecMismatch
 from rfvit_rt.vit import HEADS, VitConfig
 from training import checkpoint, evaluate, export, finetune
 from training.calibration import BINS, Calibration, Reliability, fit_calibration, fold
@@ -228,5 +229,21 @@ def test_windows_with_other_labels_are_refused(finetuned: Path, scenes: Path, tm
         record = json.loads((scenes / split / "scenes.json").read_text()) | {"labels": ["background", "WLAN", "NR"]}
         (tmp_path / split / "scenes.json").unlink()
         (tmp_path / split / "scenes.json").write_text(json.dumps(record))
+    call = {"model": finetuned / checkpoint.BEST, "data": tmp_path, "out": tmp_path / "report.json"}
     with pytest.raises(ModelError, match="labelled background, WLAN, NR, the model knows background, LTE, NR"):
-        evaluate.main(model=finetuned / checkpoint.BEST, data=tmp_path, out=tmp_path / "report.json")
+        evaluate.main(**call)
+    right = json.loads((scenes / "test" / "scenes.json").read_text())
+    (tmp_path / "test" / "scenes.json").write_text(json.dumps(right))
+    with pytest.raises(ModelError, match="validation are labelled background, WLAN, NR"):  # the detector is tuned there
+        evaluate.main(**call)
+    (tmp_path / "test" / "scenes.json").write_text(json.dumps(right | {"spec": right["spec"] | {"db_scale": 30.0}}))
+    with pytest.raises(SpecMismatch, match=r"test were made with db_scale 30\.0, not 20\.0"):
+        evaluate.main(**call)
+
+
+def test_windows_without_a_label_are_nothing_to_measure_on(finetuned: Path, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes, tmp_path / "data")
+    masks = np.load(tmp_path / "data" / "test" / "masks.npy")
+    np.save(tmp_path / "data" / "test" / "masks.npy", np.full_like(masks, IGNORED))
+    with pytest.raises(RecordingError, match=r"no pixel .* has a label"):
+        evaluate.main(model=finetuned / checkpoint.BEST, data=tmp_path / "data", out=tmp_path / "report.json")

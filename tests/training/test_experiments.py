@@ -18,12 +18,13 @@ import pytest
 
 from rfvit_rt.datatypes import Annotation
 from rfvit_rt.errors import OutputError, RecordingError, SpecMismatch
+from rfvit_rt.models import find_model
 from rfvit_rt.sinks.sigmf import write_recording
 from rfvit_rt.sources.recording import Recording, open_recording
 from rfvit_rt.spectrogram import SpectrogramSpec, bin_width_feature
 from training import checkpoint, compare
 from training.config import FinetuneRecipe, PretrainRecipe, UNetSize, read_recipe
-from training.datasets import WindowWriter, open_windows
+from training.datasets import RECORD, WindowWriter, open_windows
 from training.experiments import captures, make, report
 from training.experiments.captures import Captures
 from training.experiments.models import Encoder, Place, answer, encoder_of, make_encoder, recipe_of
@@ -162,7 +163,7 @@ def test_a_call_makes_what_is_missing_and_nothing_twice(
     assert "| U-Net |" in capsys.readouterr().out
     with pytest.raises(OutputError, match=r"other settings \(finetuning\)"):
         make.main(["larger"], processes=1, **(call | {"updates": 31}))
-    with pytest.raises(SpecMismatch, match="64 x 64 pixels"):
+    with pytest.raises(SpecMismatch, match="n_steps 64, not 256"):
         make.main(["snr"], processes=1, model=["spectrum-small"], **call)
 
 
@@ -178,7 +179,7 @@ def test_results_on_other_recordings_are_not_put_beside_those_on_the_first(
         shutil.copy(path, elsewhere)
     make._check_settings(dataclasses.replace(place, unlabelled=elsewhere), 100, first)
     with pytest.raises(OutputError, match=r"other settings \(captures\)"):
-        make._check_settings(place, 100, Captures(first.folder, ("other*",)))
+        make._check_settings(place, 100, Captures(first.folder, ("mad*",)))
     with pytest.raises(OutputError, match=r"other settings \(unlabelled\)"):
         make._check_settings(dataclasses.replace(place, unlabelled=first.folder), 100, first)
     for name in ("made.rfvit", "another"):
@@ -241,6 +242,11 @@ def test_sets_hold_what_their_tables_ask_for(six: Path, tmp_path: Path) -> None:
     levels = windows["10 dB"].snr_db
     assert (np.isnan(levels) | (np.abs(levels - 10) < 1e-4)).all()
     assert windows["other"].labels == LABELS
+    record = json.loads((six / "validation" / RECORD).read_text())
+    (six / "validation" / RECORD).write_text(json.dumps(record | {"settings": {"sample_rate": 10e6}}))
+    make_set(snrs["10 dB"], six, tmp_path, 2)
+    widths = open_windows(snrs["10 dB"].folder(tmp_path)).bin_widths
+    np.testing.assert_allclose(widths, bin_width_feature(10e6, spec), rtol=1e-6)  # that of the data
     assert window_sets("labels", LABELS) == []
 
 
@@ -274,6 +280,46 @@ def test_the_frequency_iou_is_that_of_the_union_of_all_boxes_of_the_label() -> N
     assert compare.frequency_iou(truth, [carrier("LTE", -300e3, 500e3)]) == pytest.approx(600 / 800)
     neighbour = carrier("LTE", 300e3, 500e3)
     assert compare.frequency_iou(truth, [carrier("LTE", -300e3, 500e3)], [truth, neighbour]) == 1
+
+
+def test_a_box_shorter_than_a_cell_still_has_an_area(recording: Recording) -> None:
+    """20 ms are 512 cells of 78 samples."""
+    truth = [carrier("LTE", 0.9998e9, 1.0002e9, 0, 20_000)]
+    for start in range(30_000, 30_080, 7):
+        (wrong, outside) = compare._misplaced(recording, [carrier("NR", 0.9998e9, 1.0002e9, start, 10)], truth)
+        assert (wrong, outside) == (0, 1)
+    beyond = [carrier("NR", 1.0011e9, 1.0012e9, 0, 10), carrier("NR", 0.9998e9, 1.0002e9, 50_000, 10)]
+    assert compare._misplaced(recording, beyond, truth) == (None, None)
+    row = {"recording": "r", "weathered": True, "carriers": [], "annotated": [], "found": [], "covered": {}}
+    cells = compare._cells(row | {"cellular_boxes": 2, "wrong_share": None, "outside_share": None})
+    assert cells[0] == "r\n(echoes and noise added)"
+    assert cells[-1] == "2 boxes"
+
+
+def test_recordings_that_cannot_be_compared_are_told_why(recording: Recording, tmp_path: Path) -> None:
+    contract = find_model("spectrum-small").contract
+    flat = {"core:sample_start": 0, "core:label": "LTE", "core:freq_lower_edge": 5.0, "core:freq_upper_edge": 5.0}
+    with pytest.raises(RecordingError, match="annotation 'LTE' goes from 5 to 5 Hz"):
+        compare._from_metadata(flat, recording)
+    with pytest.raises(RecordingError, match="without a width"):
+        list(weathered(dataclasses.replace(recording, metadata={"annotations": [flat]}), np.random.default_rng(1)))
+    (capture,) = recording.captures
+    hopping = dataclasses.replace(recording, captures=(capture, dataclasses.replace(capture, frequency=2e9)))
+    with pytest.raises(RecordingError, match="several frequencies"):
+        compare.compare(hopping, [], captures.InferEngine(lambda *_: np.empty(0, np.float32), (256, 256)), contract)
+    with pytest.raises(RecordingError, match=r"--clean 'mad\*.sigmf-meta' is the name of no recording"):
+        compare.main([recording.meta_path], clean=["mad*.sigmf-meta"])
+    with pytest.raises(RecordingError, match=r"--leave-out 'lte' is"):
+        Captures(recording.meta_path.parent, left_out=("lte",)).recordings()
+
+
+def test_noise_is_scaled_by_what_the_annotations_cover_together(recording: Recording) -> None:
+    (annotation,) = recording.metadata["annotations"]
+    parts = [annotation | {"core:sample_start": start} for start in (0, 10_000)]
+    parts.append(annotation | {"core:freq_upper_edge": 0.0})
+    several = dataclasses.replace(recording, metadata={"annotations": parts})
+    (once,), (more,) = (weathered(each, np.random.default_rng(1)) for each in (recording, several))
+    np.testing.assert_array_equal(once.samples, more.samples)
 
 
 @pytest.fixture

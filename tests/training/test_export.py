@@ -189,7 +189,7 @@ def test_windows_of_another_shape_are_refused(exported: ModelFile, tmp_path: Pat
         with WindowWriter(tmp_path / split, SpectrogramSpec(n_steps=32, n_bins=64), LABELS) as writer:
             writer.append(np.zeros((32, 64)), np.zeros((32, 64), np.uint8), 0.0, np.nan, 1)
             writer.finish()
-    with pytest.raises(SpecMismatch, match="32 x 64"):
+    with pytest.raises(SpecMismatch, match="n_steps 32, not 64"):
         evaluate.main(model=exported.path, data=tmp_path, out=tmp_path / "report.json")
 
 

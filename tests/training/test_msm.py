@@ -62,6 +62,8 @@ def test_impossible_masking_is_refused() -> None:
         Masking(ratio=1.0)
     with pytest.raises(RecipeError, match="decoder_width"):
         Masking(decoder_width=50)
+    with pytest.raises(RecipeError, match="at least 1"):
+        Masking(decoder_heads=0)
     with pytest.raises(RecipeError, match=r"\[masking\] decoder 'pyramid' .* embedding is 'linear'"):
         PretrainRecipe(masking=Masking(decoder="pyramid"))
 

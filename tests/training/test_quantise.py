@@ -34,5 +34,5 @@ def test_it_measures_int8_beside_the_other_precisions(
 
 
 def test_windows_of_another_shape_are_refused(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(SpecMismatch, match="the windows have 64 x 64"):
+    with pytest.raises(SpecMismatch, match="made with n_steps 64, not 256"):
         quantise.main(data=scenes, out=tmp_path / "report.json", model="spectrum-small")

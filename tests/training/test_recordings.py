@@ -181,6 +181,8 @@ def test_a_recording_that_comes_to_the_others_moves_few_of_them() -> None:
 def test_something_is_always_left_to_train_on(count: int, expected: dict[str, int]) -> None:
     chosen = split_names([f"r{k}" for k in range(count)], Split(validation=0.1), seed=1)
     assert {kind: len(part) for kind, part in chosen.items()} == expected
+    chosen = split_names([f"r{k}" for k in range(count)], Split(validation=0.1, test=0.1), seed=1)
+    assert {kind: len(part) for kind, part in chosen.items()} == expected
 
 
 def test_folders_that_are_called_so_are_the_splits() -> None:

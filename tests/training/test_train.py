@@ -5,9 +5,9 @@ import dataclasses
 import itertools
 import json
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from training.batches import (
     read_spec,
     training_batches,
 )
+from training.command import interrupts_wait
 from training.config import (
     Augmentation,
     FinetuneRecipe,
@@ -101,6 +102,8 @@ def test_finetuning_recipes_take_the_encoders_of_their_pretraining() -> None:
         ("[optimisation]\nprecision = 'fp16'", "choose one of auto, f32, bf16"),
         ("[optimisation]\nsteps = 0", "must be positive"),
         ("[optimisation]\nlayer_decay = 2", "layer_decay"),
+        ("[optimisation]\nthreads = -1", "0 for all; got -1"),
+        ("seed = -1", "must not be negative, got -1"),
         ("seed = ", "is not TOML"),
     ],
 )
@@ -568,12 +571,15 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     recipe.write_text(recipes[kind].read_text().replace("[optimisation]", f'[optimisation]\noptimiser = "{optimiser}"'))
     script.main(config=recipe, data=scenes, out=tmp_path / "whole", steps=6)
 
-    def interrupted(*arguments: Any, **options: Any) -> Iterator[Batch]:
-        yield from itertools.islice(training_batches(*arguments, **options), 3)
-        raise KeyboardInterrupt
+    times = itertools.count(1)
+
+    def interrupted(*arguments: Any) -> float:
+        if next(times) == 3:
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C before the third update is whole
+        return optimisation.update(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(script, "training_batches", interrupted)
+        patch.setattr(script, "update", interrupted)
         with pytest.raises(typer.Exit) as stopped:
             script.main(config=recipe, data=scenes, out=tmp_path / "parts", steps=6)
     assert stopped.value.exit_code == 130
@@ -584,6 +590,59 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     for name in whole.weights:
         torch.testing.assert_close(parts.weights[name], whole.weights[name], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(parts.mean[name], whole.mean[name], rtol=1e-4, atol=1e-6)
+
+
+def test_ctrl_c_waits_for_what_belongs_together_and_is_not_forgotten() -> None:
+    before, done = signal.getsignal(signal.SIGINT), []
+
+    def interrupted() -> None:
+        with interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_best_weights_are_written_where_writing_them_was_interrupted(
+    scenes: Path, recipes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(recipes["finetune"].read_text().replace("validate_every = 40", "validate_every = 2"))
+    save = checkpoint.save
+
+    def interrupted(state: checkpoint.Checkpoint, path: Path) -> None:
+        if path.name == checkpoint.BEST:
+            raise KeyboardInterrupt
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", interrupted)
+        with pytest.raises(typer.Exit):
+            finetune.main(config=recipe, data=scenes, out=out, steps=2)
+    finetune.main(config=recipe, data=scenes, out=out, steps=2, resume=True)
+    assert checkpoint.load(out / checkpoint.BEST).step == 2
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_an_encoder_that_learnt_nothing_is_not_kept_as_it_is(
+    mode: str, scenes: Path, recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipes["finetune"].read_text() + f'[adapt]\nmode = "{mode}"\n')
+    with pytest.raises(RecipeError, match=f"mode is '{mode}'.*--init"):
+        finetune.main(config=recipe, data=scenes, out=tmp_path / "run", steps=1)
+
+
+def test_windows_of_other_labels_than_the_recipe_lists_are_refused(
+    scenes: Path, recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipes["finetune"].read_text() + '[annotations.classes]\nradar = ["radar"]\n')
+    with pytest.raises(RecordingError, match=r"\[annotations.classes\] radar; .* labelled already, background, LTE"):
+        finetune.main(config=recipe, data=scenes, out=tmp_path / "run", steps=1)
 
 
 def test_a_run_that_is_stopped_while_it_validates_does_that_first(

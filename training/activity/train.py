@@ -54,8 +54,9 @@ def main(
     data set puts on its test side are tested on at the end, and used for nothing else.
     """
     target = out / f"{name}.onnx"
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; --overwrite replaces it, or choose another --out or --name")
+    taken = [path for path in (target, out / checkpoint.BEST, out / checkpoint.LAST) if path.exists()]
+    if taken and not overwrite:
+        raise OutputError(f"{taken[0]} exists; --overwrite replaces it, or choose another --out")
     recipe = read_recipe(config, ActivityRecipe)
     if steps is not None:
         recipe = recipe.with_optimisation(steps=steps)

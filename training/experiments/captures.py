@@ -24,7 +24,7 @@ from training.evaluate import Infer
 from training.experiments.models import Place, ready
 from training.experiments.trials import Trial
 from training.trials import write_json
-from training.weathering import matches, weathered
+from training.weathering import check_patterns, matches, weathered
 
 ENOUGH = 0.75  # frequency IoU at which a carrier counts as found
 CAPTURES = "captures"  # name of the results, whichever table shows them
@@ -55,9 +55,11 @@ class Captures:
         Raises
         ------
         RecordingError
-            If there are none, or one cannot be read.
+            If there are none, one cannot be read, or a pattern is of none.
         """
         paths = sorted(self.folder.glob("*.sigmf-meta"))
+        check_patterns(paths, self.clean, "--clean")
+        check_patterns(paths, self.left_out, "--leave-out")
         named = [path for path in paths if not (is_result(path) or matches(path, self.left_out))]
         chosen = [recording for recording in map(open_recording, named) if not holds_results(recording)]
         if not chosen:
@@ -96,10 +98,9 @@ def answer_on_captures(trial: Trial, place: Place, captures: Captures) -> str:
     with ready(trial, place) as infer:
         engine = InferEngine(infer, (spec.n_steps, spec.n_bins))
         for recording in captures.recordings():
-            blocks = recording.blocks()
-            if matches(recording.meta_path, captures.clean):
-                blocks = weathered(recording, np.random.default_rng(trial.seed))
-            rows.append(compare(recording, blocks, engine, contract))
+            is_clean = matches(recording.meta_path, captures.clean)
+            blocks = weathered(recording, np.random.default_rng(trial.seed)) if is_clean else recording.blocks()
+            rows.append({"weathered": is_clean, **compare(recording, blocks, engine, contract)})
     write_json({"trial": dataclasses.asdict(trial), "recordings": rows, **summary(rows)}, place.result(trial, CAPTURES))
     return f"captures: {trial.text}, seed {trial.seed}"
 

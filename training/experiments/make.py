@@ -86,7 +86,7 @@ def main(
     shipped = {name: find_model(name) for name in model or []}
     if any(window_sets(table, labels) for table in tables):
         for file in shipped.values():
-            check_windows(train, file.contract.spectrogram, file.contract.labels)
+            check_windows(data / "train", file.contract.spectrogram, file.contract.labels)
     folder = recorded.Captures(captures, tuple(clean or ()), tuple(leave_out or ())) if captures else None
     _check_settings(place, set_windows, folder)
     files = [Trial("file", start=name, weights=file.sha256[:12]) for name, file in shipped.items()]
@@ -107,11 +107,15 @@ def main(
 
 
 def _alone(recipe: Any) -> Any:
-    """A recipe for one core among others that are busy, with the precision that results are noted with."""
+    """A recipe for one core among others that are busy, with the precision that results are noted with.
+
+    It ends by updates alone: a limit in minutes would stop slow networks before fast ones.
+    """
     cpu, options = "cpu", recipe.optimisation
     if options.precision == "auto":
         options = dataclasses.replace(options, precision="bf16" if has_bf16(torch.device(cpu)) else "f32")
-    return dataclasses.replace(recipe, optimisation=dataclasses.replace(options, threads=1, device=cpu))
+    options = dataclasses.replace(options, threads=1, device=cpu, max_minutes=None)
+    return dataclasses.replace(recipe, optimisation=options)
 
 
 def _make(every: list[Trial], place: Place, processes: int) -> None:

@@ -91,18 +91,16 @@ def make_set(wanted: WindowSet, data: Path, out: Path, count: int) -> str:
     folder = wanted.folder(out)
     validation = open_windows(data / "validation")
     spec, labels = read_spec(data / "validation", validation), validation.labels
-    rule = read_record(data / "validation").get("settings", {}).get("rule", RULES[0])
+    made = read_record(data / "validation").get("settings", {})
+    plain = SceneSettings(labels=labels, rule=made.get("rule", RULES[0]), sample_rate=made.get("sample_rate"))
     with WindowWriter(folder, spec, labels) as writer:
-        for window in _windows(wanted, labels, rule, spec, count):
+        for window in _windows(wanted, plain, spec, count):
             writer.append(window.picture, window.mask, window.bin_width, window.snr_db, window.scene)
-        writer.finish(set=dataclasses.asdict(wanted), rule=rule)
+        writer.finish(set=dataclasses.asdict(wanted), rule=plain.rule)
     return f"{wanted.table}, {wanted.level}: {count} windows"
 
 
-def _windows(
-    wanted: WindowSet, labels: tuple[str, ...], rule: str, spec: SpectrogramSpec, count: int
-) -> Iterator[LabelledWindow]:
-    plain = SceneSettings(labels=labels, rule=rule)
+def _windows(wanted: WindowSet, plain: SceneSettings, spec: SpectrogramSpec, count: int) -> Iterator[LabelledWindow]:
     drawn = dataclasses.replace(plain, **dict(wanted.changes))  # type: ignore[arg-type]
     made = 0
     for seed in range(_FIRST_SEED, _FIRST_SEED + 20 * count):

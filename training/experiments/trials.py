@@ -173,10 +173,12 @@ def _decoders() -> Iterator[Trial]:
 
 
 def _heads() -> Iterator[Trial]:
-    """Heads on a frozen encoder and on one that learns, all after pretraining."""
+    """Heads on a frozen encoder and on one that learns, all after pretraining; two of them also with more updates."""
     for adapt in ("frozen", "full"):
         for head in ("", "decoder", "linear", "blocks"):
             yield dataclasses.replace(MSM, head=head, adapt=adapt)
+    for head in ("", "linear"):
+        yield dataclasses.replace(MSM, head=head, budget=4.0)
     yield from (UNET, ENERGY)
 
 

@@ -114,6 +114,8 @@ class Packet:
 class Piconet:
     """A BR/EDR connection: a central and a peripheral taking turns (volume 2 part B clauses 2.2 and 8.6).
 
+    Every packet has a channel drawn by chance: the peripheral's are not the central's, as adaptive hopping makes them.
+
     Attributes
     ----------
     central, peripheral : Device

@@ -346,7 +346,7 @@ def quantise(samples: NDArray[np.complex64], bits: int, full_scale: float) -> ND
 def mix(
     samples: NDArray[np.complex64], sample_rate: float, noise_power: float, receiver: Receiver, rng: np.random.Generator
 ) -> NDArray[np.complex64]:
-    """What comes before the filter: compression, phase noise, imbalance, offset.
+    """Compression, phase noise, imbalance, offset; what the filter leaves of neighbours is in the samples already.
 
     Faults that a receiver does not have cost nothing.
 

@@ -247,7 +247,9 @@ class Scene:
     receiver: rx.Receiver
 
     def mask(self, spec: SpectrogramSpec, labels: tuple[str, ...], rule: str = "occupancy") -> NDArray[np.uint8]:
-        """Label every pixel of the scene's spectrogram; where transmitters overlap, the denser power counts.
+        """Label every pixel of the scene's spectrogram; where transmitters overlap, the one with the higher SNR counts.
+
+        The SNR is that of its strongest part: weaker beams of an NR cell, stations and devices count as that.
 
         Parameters
         ----------

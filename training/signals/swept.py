@@ -37,7 +37,7 @@ def lora(
     n_payload : int
         Symbols of the payload.
     busy : float
-        Share of the time in which packets are on the air.
+        Share of the time in which packets are on the air, in the long run; one is at the beginning.
     """
     n_chips = 2**spreading_factor
     symbol = n_chips / bandwidth
