@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -23,6 +23,7 @@ GAINS = ("rssi", "none")
 ANY = 0  # as a number of antennas or subcarriers
 LARGEST_VALUE = 1e6  # of a picture; far more than any needs, and far less than float32 holds
 LARGEST_WINDOW = 4096  # grid steps
+LARGEST_GAP = 2.0  # s that a window may reach over; what restarts or changes its sender leaves longer ones
 LARGEST_FRAME = 4096  # antennas times subcarriers; more is not CSI
 _CUTS = 16  # interruptions in a row without one whole window, after which a stream counts as unfit
 
@@ -102,7 +103,7 @@ class CSISpec:
             and self.window_steps <= LARGEST_WINDOW
             and self.n_bins <= LARGEST_WINDOW
             and 0 < self.min_frame_rate <= self.frame_rate
-            and self.max_gap > 0
+            and 0 < self.max_gap < min(self.window_seconds, LARGEST_GAP)
             and min(self.antennas, self.subcarriers) >= 0
             and 0 <= self.amplitude_bins <= self.n_bins
             and self.amplitude_bins % self.bands == 0
@@ -180,7 +181,12 @@ def bin_width_feature(spec: CSISpec) -> float:
 # ---- frames to windows ----
 
 
-def csi_windows(frames: Iterable[CSIFrame], spec: CSISpec, hop_seconds: float) -> Generator[CSIWindow]:
+def csi_windows(
+    frames: Iterable[CSIFrame],
+    spec: CSISpec,
+    hop_seconds: float,
+    left_out: Callable[[CSIWindow], object] = lambda window: None,
+) -> Generator[CSIWindow]:
     """Cut a stream of frames into overlapping windows on an even time grid.
 
     Between two frames amplitudes run in a straight line; a step of the grid has the mean over its length. So a stream
@@ -195,6 +201,8 @@ def csi_windows(frames: Iterable[CSIFrame], spec: CSISpec, hop_seconds: float) -
     spec : CSISpec
     hop_seconds : float
         From one window's start to the next one's, at most a window's length; rounded to whole time steps.
+    left_out : callable
+        Told of every window that is left out because it has too few frames.
 
     Yields
     ------
@@ -228,6 +236,8 @@ def csi_windows(frames: Iterable[CSIFrame], spec: CSISpec, hop_seconds: float) -
                     f"{window.device} gives {window.frame_rate:.1f} frames/s, the model needs at least "
                     f"{spec.min_frame_rate:g}; have the device send more often"
                 )
+            else:
+                left_out(window)
 
 
 def _check_shape(frame: CSIFrame, spec: CSISpec) -> None:

@@ -65,7 +65,8 @@ def replay_csi(
 ) -> ReplayReport:
     """Send a recorded capture again.
 
-    To UDP everything goes out as it was captured, foreign packets included. Such packets have no field that could say
+    To UDP everything goes out as it was captured, foreign packets included, but for lines of an ESP32 that cannot be
+    read. Such packets have no field that could say
     that they are a replay, so :data:`~rfvit_rt.sources.csi_packets.REPLAY_NOTICE` goes before the first, and once a
     second. To ZeroMQ go the frames that :func:`~rfvit_rt.sources.csi.open_csi` makes of the file, and each says it in
     its device's name.
@@ -165,6 +166,9 @@ def _address(to: str) -> tuple[str, int]:
     return host, port
 
 
+_SET_BACK = 1.0  # s from which a capture's clock counts as set back
+_PAUSE = 2.0  # s; no model takes longer gaps
+
 _HINT = "expected udp://HOST:PORT or zmq+push://HOST:PORT"
 
 _Messages = Iterator[tuple[float, bytes]]  # seconds on the capture's clock, and what was taken then
@@ -173,9 +177,14 @@ _Send = Callable[[bytes], None]
 
 def _datagrams(path: Path, kind: str, tell: Callable[[str], None]) -> _Messages:
     if kind == "nexmon":
+        seconds, before = 0.0, None
         for arrival in read_arrivals(path, tell):
             if arrival is not None:
-                yield arrival.time, arrival.data
+                step = 0.0 if before is None else arrival.time - before
+                # A capture's clock that was set back ends windows where it is read, as a pause does where it is heard.
+                seconds += max(0.0, step) if step > -_SET_BACK else _PAUSE
+                before = arrival.time
+                yield seconds, arrival.data
         return
     ticks, last = 0, None
     for arrival in read_arrivals(path, tell):
@@ -198,13 +207,17 @@ def _frames(path: Path, tell: Callable[[str], None]) -> _Messages:
             yield frame.timestamp, encode_csi(replace(frame, device=frame.device + REPLAY_MARK))
 
 
+def _reason(error: OSError | UnicodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "no such name"
+
+
 def _udp_sender(host: str, port: int, to: str) -> tuple[_Send, Callable[[], None]]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         sender = socket.socket(family, kind, protocol)
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    except OSError as error:
-        raise StreamError(f"cannot send to {to}: {error.strerror}; check the address") from None
+    except (OSError, UnicodeError) as error:
+        raise StreamError(f"cannot send to {to}: {_reason(error)}; check the address") from None
 
     noticed = -math.inf
 
@@ -232,6 +245,7 @@ def _push_sender(
     context = zmq.Context()
     sender = context.socket(zmq.PUSH)
     sender.sndhwm = _MOST_WAITING
+    sender.ipv6 = ":" in host
     try:
         sender.bind(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
     except zmq.ZMQError as error:

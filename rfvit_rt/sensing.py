@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rfvit_rt import terminal
-from rfvit_rt.activity import ActivitySettings, WindowScores, intervals, window_label
+from rfvit_rt.activity import UNKNOWN, ActivitySettings, WindowScores, intervals, window_label
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.csi import CSISpec, CSIWindow, bin_width_feature, compensated_amplitude, csi_picture, csi_windows
 from rfvit_rt.csi_replay import REPLAY_MARK
@@ -109,7 +109,7 @@ class Sensing:
         self._frames = 0
         self._windows = 0
         self._sparse = 0
-        self._last: CSIWindow | None = None
+        self._sparse_rate = 0.0  # of the newest window that was left out, in frames/s; 0 where none was full
         self._ages: deque[float] = deque(maxlen=KEPT_AGES)
         self._age_histogram = Histogram()
         self._activities: deque[Activity] = deque(maxlen=terminal.SHOWN_ROWS)
@@ -161,7 +161,7 @@ class Sensing:
                 progress.update(task, note=line)
 
             stream = until_failure(until_stopped(self._source, self.stop), self.failures)
-            windows = csi_windows(self._observed(stream, note), self._spec, self._settings.hop)
+            windows = csi_windows(self._observed(stream, note), self._spec, self._settings.hop, self._leave_out)
             scores = self._scored(until_failure(windows, self.failures), note)
             for activity in intervals(scores, self._model.contract.labels, self._settings.activity):
                 self._take(activity)
@@ -202,6 +202,7 @@ class Sensing:
             if not self._windows:
                 note(f"{self._frames} frames; answers need {self._spec.window_seconds:g} s of them")
             self._arrivals.note(frame.frame_index)
+            self._tell_silence()
             self._note_device(frame.device)
             if self._viewers:
                 amplitude = compensated_amplitude(frame, self._spec)
@@ -237,7 +238,6 @@ class Sensing:
             (probabilities,) = self._engine.infer(csi_picture(window, self._spec)[None], bin_width)
             age = time.monotonic() - window.received
             self._windows += 1
-            self._note_sparse(window)
             if self._source.live:
                 self._ages.append(age)
                 self._age_histogram.observe(age)
@@ -262,12 +262,20 @@ class Sensing:
             indices = self._arrivals.among(window.frame_start, window.frame_count)
             yield WindowScores(probabilities, window.time_start, window.time_end, indices, window.segment)
 
-    def _note_sparse(self, window: CSIWindow) -> None:
-        """Count the windows that were left out between the last one and this."""
-        if self._last is not None and self._last.segment == window.segment:
-            hop = round(self._settings.hop * self._spec.frame_rate)  # in steps of the grid, as windows are cut
-            self._sparse += round((window.time_end - self._last.time_end) * self._spec.frame_rate) // hop - 1
-        self._last = window
+    def _leave_out(self, window: CSIWindow) -> None:
+        """Count a window with too few frames for an answer."""
+        self._sparse += 1
+        self._sparse_rate = window.frame_rate
+
+    def _tell_silence(self) -> None:
+        """Take the last answer back where none has followed it for long: there are frames, but too few in a row."""
+        last = self._status
+        if last is None or self._seconds - last.time <= self._spec.window_seconds + self._settings.hop:
+            return
+        rate, self._sparse_rate = self._sparse_rate, 0.0
+        silent = replace(last, label=UNKNOWN, confidence=0.0, time=self._seconds, frame_rate=rate, result_age=None)
+        self._status = self._updated(silent)
+        self._send(self._status)
 
     def _updated(self, status: SensingStatus) -> SensingStatus:
         """The status with the counts of this moment."""

@@ -67,6 +67,8 @@ def test_a_spec_survives_json():
         {"frame_rate": True},
         {"frame_rate": 5.0},  # below min_frame_rate
         {"max_gap": 0},
+        {"max_gap": 2.0},  # as long as what is between two senders
+        {"max_gap": 1.7},  # longer than a window
         {"amplitude_bins": 48},
         {"amplitude_bins": 10},
         {"gain": "agc"},

@@ -69,6 +69,18 @@ def test_packets_go_out_as_they_were_captured(capture: Path, listener: UdpPort) 
     assert f"{COUNT} sent" in told[-1]
 
 
+def test_a_capture_whose_clock_was_set_back_is_no_flood(tmp_path: Path, listener: UdpPort) -> None:
+    path = tmp_path / "capture.pcap"
+    back = COUNT // 2
+    times = [1.7e9 + (5 if number < back else 0) + number / RATE for number in range(COUNT)]
+    path.write_bytes(pcap(PAYLOADS, times))
+    report = replay_csi(path, f"udp://127.0.0.1:{listener.port}", speed=20, tell=lambda line: None)
+    assert (
+        report.elapsed >= ((COUNT - 2) / RATE + 2) / 20
+    )  # 2 s where it went back: longer than any window reaches over
+    assert report.sent == COUNT
+
+
 def test_nothing_leaves_before_its_time_and_lateness_does_not_add_up(capture: Path, listener: UdpPort) -> None:
     """Each packet's time is reckoned from the first, so that a machine that is held up once catches up."""
     report = replay_csi(capture, f"udp://127.0.0.1:{listener.port}", speed=2, tell=lambda line: None)
@@ -162,6 +174,7 @@ def test_nobody_needs_to_listen_to_datagrams(capture: Path, port: int) -> None:
         ("udp://127.0.0.1:99999", {}, "is not a URL"),
         ("udp://127.0.0.1:5500/path", {}, "nowhere to replay to"),
         ("udp://no.such.host.invalid:5500", {}, "cannot send to"),
+        ("udp://a..b:5500", {}, "cannot send to .*: no such name"),
         ("zmq+push://192.0.2.1:5555", {}, "cannot listen at"),
         ("udp://127.0.0.1:5500", {"speed": -1}, "speed is -1"),
         ("udp://127.0.0.1:5500", {"speed": float("nan")}, "speed is nan"),

@@ -298,6 +298,24 @@ def test_a_stream_that_falters_for_a_while_goes_on(sensing: Callable[..., Sensin
     assert 0 < left_out < 30 / WINDOW * 4
 
 
+def test_an_answer_is_taken_back_where_none_follows(sensing: Callable[..., Sensing]) -> None:
+    """Frames still come, but too rarely, or with a gap before every window is full."""
+    kept = Kept()
+    often, rare = (list(frames(channels([False], count * WINDOW))) for count in (6, 16))
+    after = often[-1].timestamp + 0.1
+    late = [
+        dataclasses.replace(frame, timestamp=after + frame.timestamp, frame_index=10_000 + frame.frame_index)
+        for frame in rare[:: round(RATE / SPEC.min_frame_rate * 2)]
+    ]
+    said = run(sensing(Made([*often, *late]), kept))
+    assert kept.statuses[0].label != UNKNOWN
+    silent = [status for status in kept.statuses if status.time > often[-1].timestamp + 2 * WINDOW]
+    assert silent
+    assert {(status.label, status.confidence) for status in silent} == {(UNKNOWN, 0.0)}
+    assert 0 < silent[-1].frame_rate < SPEC.min_frame_rate
+    assert "Left out: " in said
+
+
 def test_arrivals_forget_what_is_over() -> None:
     arrivals = Arrivals()
     for index in (0, 1, 2, 5, 6, 9):

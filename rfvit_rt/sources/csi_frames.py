@@ -30,6 +30,7 @@ MAX_LINKS = 64
 _MOST_WAITING = 4096  # packets; those of a frame come as up to 64
 _PATIENCE = 2.0  # seconds without a frame of the link that is followed, while others come
 _LATE = 1.0  # seconds: a clock that is set back by less belongs to a frame that was overtaken on its way
+_SLOW = 60.0  # seconds by which a frame may be behind its device's clock on its way
 _SHORTEST_STEP = 1e-6  # seconds between frames whose time stamps are the same
 _LARGEST_LOSS = 8  # part of the sender's numbers: a larger jump is another count, or the sender's restart
 _MOST_LOST = 2**31  # frames at once, likewise
@@ -355,11 +356,15 @@ class _Order:
         seconds = _seconds(packet)
         index = packet.count or 0
         if self._last is not None:
+            before = self._statistics.restarts
             passed = self._passed(self._last, packet)
             if passed is None:
                 return None
             seconds = self._seconds + passed
-            index = self._index + 1 + self._skipped(self._last, packet)
+            began_anew = self._statistics.restarts > before
+            index = self._index + 1 + (0 if began_anew else self._skipped(self._last, packet))
+            if began_anew:
+                self._missing.clear()
             if self._is_found(self._last, packet):
                 packet = replace(packet, count=self._last.count)  # the next one follows those that overtook this one
         self._last, self._index, self._seconds = packet, index, seconds
@@ -383,7 +388,7 @@ class _Order:
         if _is_repeated(last, packet):
             self._statistics.refuse("repeated: the frame had come before")
             return None
-        if step <= -_LATE or (step < 0 and changed):
+        if step <= -_LATE or (step < 0 and changed) or _began_anew(last, packet, step):
             self._statistics.restarts += 1
             return RESTART_GAP
         if step < 0:
@@ -426,6 +431,17 @@ def _is_repeated(last: Packet, packet: Packet) -> bool:
     if packet.clock is not None:
         return packet.clock == last.clock
     return packet.count is not None and np.array_equal(packet.csi, last.csi)
+
+
+def _began_anew(last: Packet, packet: Packet, step: float) -> bool:
+    """Whether a step forward of a device's clock is its reset: past half of what it counts, that looks the same."""
+    if last.clock is None or packet.clock is None or step <= RESTART_GAP:
+        return False
+    if packet.time > 0 and last.time > 0 and step > packet.time - last.time + _SLOW:
+        return True  # it came much sooner than its clock says
+    if last.count is None or packet.count is None:
+        return False
+    return (packet.count - last.count) % packet.count_modulus > packet.count_modulus // 2
 
 
 def _step(last: Packet, packet: Packet) -> float:

@@ -53,10 +53,9 @@ class UdpPort:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
             self._socket = socket.socket(family, kind, protocol)
-        except OSError as error:
-            raise StreamError(
-                f"cannot listen on {self.name}: {error.strerror}; use an address of this machine"
-            ) from None
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no such name"
+            raise StreamError(f"cannot listen on {self.name}: {reason}; use an address of this machine") from None
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             self._stamps = self._ask_for_stamps()

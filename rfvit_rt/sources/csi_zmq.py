@@ -43,6 +43,7 @@ class ZmqPort:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL if kind == "pull" else zmq.SUB)
         self._socket.linger = 0
+        self._socket.ipv6 = "[" in endpoint
         self._socket.maxmsgsize = MAX_BYTES
         self._socket.rcvhwm = _MOST_WAITING
         try:

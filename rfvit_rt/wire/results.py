@@ -72,7 +72,8 @@ class SensingStatus:
     Attributes
     ----------
     label : str
-        Answer for the newest window alone; the activities, which follow, are smoothed over windows.
+        Answer for the newest window alone; the activities, which follow, are smoothed over windows. ``unknown``, with a
+        confidence of 0, where frames have been too rare for an answer for longer than a window.
     confidence : float
         Probability of the newest window's likeliest label, 0 to 1.
     time : float

@@ -140,6 +140,26 @@ def test_a_clock_that_was_set_back_leaves_a_gap_that_ends_any_window() -> None:
     assert run.indices == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("after", [9_000_000, 3_000_000_000])  # s/1e6; the latter past half of what a clock counts
+def test_a_board_that_starts_again_is_a_restart_however_long_it_ran(after: int) -> None:
+    clocks = [after, after + 100_000, 300_000, 400_000]
+    counted = Run([packet(number, clock=clock) for number, clock in zip([1500, 1501, 1, 2], clocks, strict=True)])
+    timed = Run([packet(5 + number, clock=clock, count=None) for number, clock in enumerate(clocks)])
+    for run in (counted, timed):
+        assert run.steps == [0.1, RESTART_GAP, 0.1]
+        assert run.statistics.restarts == 1
+        assert run.statistics.lost == 0
+    silent = [packet(0, clock=0), packet(1, clock=2_000_000_000), packet(2, clock=2_000_100_000)]  # from a file
+    assert Run([replace(one, time=0.0) for one in silent]).steps == [2000.0, 0.1]
+
+
+def test_nothing_is_lost_between_two_captures_in_one_file() -> None:
+    counts, clocks = [99, 100, 2000, 2001], [9_000_000, 9_100_000, 100_000, 200_000]
+    run = Run([packet(count, clock=clock, count=count) for count, clock in zip(counts, clocks, strict=True)])
+    assert run.statistics.lost == 0
+    assert run.indices == [99, 100, 101, 102]
+
+
 def test_late_and_repeated_frames_are_left_out() -> None:
     times = [(0, 1_000_000), (1, 2_000_000), (1, 2_000_000), (2, 1_990_000), (3, 3_000_000)]
     run = Run([packet(number, count=number, clock=clock) for number, clock in times])

@@ -88,5 +88,7 @@ def test_ports_that_cannot_be_opened_are_refused() -> None:
     with pytest.raises(StreamError, match=r"cannot listen on .*in use.*that no other program has"):
         UdpPort("127.0.0.1", port.port, "hint")
     port.close()
+    with pytest.raises(StreamError, match=r"cannot listen on udp 0\.0\.\.0:5500: no such name"):
+        UdpPort("0.0..0", 5500, "")
     with pytest.raises(StreamError, match=r"cannot listen on udp 192\.0\.2\.1:5500"):
         UdpPort("192.0.2.1", 5500, "hint")

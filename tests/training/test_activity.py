@@ -242,6 +242,23 @@ def test_a_table_of_clips(tmp_path):
         (200, "still"),
         (200, "moving"),
     ]
+    table.write_text("file,start,end,label\nboth.pcap,0,4,still\nboth.pcap,3.5,,moving\n")
+    with pytest.raises(RecordingError, match=r"labels both.pcap twice from 3.5 s on, as still and as moving"):
+        read_captures(table)
+
+
+def test_a_file_is_on_one_side_where_there_are_enough(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_capture(tmp_path / f"{name}.pcap", channels([False, True] * 4, 2.0, seed=3))
+    rows = [f"{name}.pcap,{2 * k},{2 * k + 2},{('still', 'moving')[k % 2]}\n" for name in "ab" for k in range(8)]
+    table = tmp_path / "clips.csv"
+    for files, count in (("ab", 2), ("a", 8)):
+        table.write_text("file,start,end,label\n" + "".join(row for row in rows if row[0] in files))
+        windows = train.by_file(examples(read_captures(table), SPEC, SPEC.window_seconds))
+        assert len(np.unique(windows.recordings)) == count
+        assert ("in one file only" in capsys.readouterr().err) == (files == "a")
+        learnt, validation = train.hold_out(windows)
+        assert not set(windows.recordings[learnt]) & set(windows.recordings[validation])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import csv
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,8 @@ def read_captures(path: Path, tell: Callable[[str], None] = lambda line: None) -
         origin = frames[0].timestamp
         tell(f"{file}: {len(frames):,} frames in {frames[-1].timestamp - origin:.1f} s, {frames[0].device}")
         for clip in (clip for clip in clips if clip.file == file):
-            inside = [frame for frame in frames if clip.start <= frame.timestamp - origin <= clip.end]
-            recordings += stretches(inside, labels.index(clip.label), file.name)
+            inside = [frame for frame in frames if clip.start <= frame.timestamp - origin < clip.end]
+            recordings += stretches(inside, labels.index(clip.label), str(file))
     return DataSet(path.name, labels, recordings)
 
 
@@ -137,7 +138,14 @@ def _clips_of_table(path: Path) -> list[Clip]:
         raise RecordingError(
             f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(COLUMNS)}"
         )
-    return [_clip(path, number, row) for number, row in enumerate(rows, 2)]
+    clips = [_clip(path, number, row) for number, row in enumerate(rows, 2)]
+    for one, other in pairwise(sorted(clips, key=lambda clip: (clip.file, clip.start))):
+        if one.file == other.file and other.start < one.end:
+            raise RecordingError(
+                f"{path} labels {one.file.name} twice from {other.start:g} s on, as {one.label} and as {other.label}; "
+                "rows of one file must not overlap, or frames would be learnt and validated with"
+            )
+    return clips
 
 
 def _clip(path: Path, line: int, row: dict[str, str | None]) -> Clip:

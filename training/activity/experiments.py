@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import re
@@ -243,7 +244,9 @@ def load(data: str, show: str, place: Place) -> tuple[Examples, Pictures, Activi
     loaded = examples(READERS[data](place.data / data), recipe.spec, recipe.hop)
     folder = place.out / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{data}_{show}_{part}.npy" for part in ("plain", "varied")]
+    made_of = repr((recipe.spec, recipe.hop, recipe.variation, len(loaded)))
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:8]
+    files = [folder / f"{data}_{show}_{key}_{part}.npy" for part in ("plain", "varied")]
     if not all(file.is_file() for file in files):
         made = pictures(loaded.amplitudes, recipe.spec, recipe.variation, 1)
         for file, values in zip(files, (made.plain, made.varied), strict=True):
@@ -319,7 +322,7 @@ def _network(
     vit = recipe.model.config(recipe.spec.n_steps, recipe.spec.n_bins, n_classes)
     model: torch.nn.Module = SmallCNN(n_classes) if trial.method == "cnn" else ActivityClassifier(vit)
     if trial.start != "none":
-        model.encoder.load_state_dict(pretrained(trial, data, shown, split, vit, place))  # type: ignore[union-attr]
+        model.encoder.load_state_dict(pretrained(trial, data, shown, vit, place))  # type: ignore[union-attr]
     nothing = np.empty(0, np.int64)
     known = place.out / "models" / f"{dataclasses.replace(trial, table='', adapt=0).name}.safetensors"
     if len(adapted) and known.is_file():
@@ -362,22 +365,20 @@ def figures(scores: NDArray[np.float32], data: Examples, test: NDArray[np.int64]
 # ---- what was learnt without labels ----
 
 
-def pretrained(
-    trial: Trial, data: Examples, shown: Pictures, split: Split, vit: VitConfig, place: Place
-) -> dict[str, Tensor]:
+def pretrained(trial: Trial, data: Examples, shown: Pictures, vit: VitConfig, place: Place) -> dict[str, Tensor]:
     """Weights of an encoder that has seen no label, and nothing of the test side."""
     file = _encoder(trial, place)
     if file.is_file():
         return load_file(file)
     start = None
     if trial.start == "rf, csi":
-        start = pretrained(dataclasses.replace(trial, start="rf"), data, shown, split, vit, place)
+        start = pretrained(dataclasses.replace(trial, start="rf"), data, shown, vit, place)
     if trial.start == "rf":
         windows = open_windows(place.scenes / "train")
         sets = [Unlabelled(windows.pictures, windows.bin_widths)]
     else:
         # The training side in full: labels may be few, recordings without one need not be.
-        everything = splits(data, trial.kind)[trial.fold].train
+        everything = split_of(dataclasses.replace(trial, few=0), data).train
         bin_width = bin_width_feature(recipe_of(trial.data, trial.show).spec)
         sets = [Unlabelled(shown.plain[everything], np.full(len(everything), bin_width, np.float32))]
         for entry in range(shown.varied.shape[1]):
@@ -388,7 +389,8 @@ def pretrained(
 
 
 def _encoder(trial: Trial, place: Place) -> Path:
-    where = "scenes" if trial.start == "rf" else f"{trial.data}_{trial.show}_{trial.kind}_{trial.fold}"
+    side = f"{trial.kind}_{trial.fold}{'_inner' if trial.inner else ''}"
+    where = "scenes" if trial.start == "rf" else f"{trial.data}_{trial.show}_{side}"
     return place.out / "pretrained" / f"{trial.start.replace(', ', '+')}_{where}.safetensors"
 
 

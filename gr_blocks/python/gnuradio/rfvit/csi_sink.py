@@ -147,8 +147,8 @@ class CSISink(gr.sync_block):
     def _take_pdu(self, message: Any) -> None:
         try:
             frame = self._read_pdu(message)
-        except WireError as error:
-            self._refuse(error)
+        except (WireError, ValueError, OverflowError) as error:  # the latter of a frame index that is no number
+            self._refuse(WireError(str(error)))
             return
         self._next_index = frame.frame_index + 1
         self._send(frame)
