@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from rfvit_rt.csi import CSISpec
 from rfvit_rt.errors import ModelError
 from rfvit_rt.spectrogram import SpectrogramSpec
+from rfvit_rt.wire.results import MAX_LABEL
+from rfvit_rt.wire.summary import MAX_LABELS
 
+MAX_NAME = MAX_LABEL  # characters, of a model's name as of a label
 METADATA_KEY = "rfvit.contract"
 FORMAT_VERSION = 1
 Spec = SpectrogramSpec | CSISpec
@@ -247,6 +250,10 @@ def _check_fields(data: dict[str, Any], labels: tuple[Any, ...]) -> None:
         raise ValueError("labels are two or more different names")
     if not all(type(label) is str and label for label in labels):
         raise ValueError("labels are names")
+    if len(labels) > MAX_LABELS or not all(len(n) <= MAX_NAME and n.isprintable() for n in (data["name"], *labels)):
+        raise ValueError(
+            f"a model has at most {MAX_LABELS} labels; these and its name have at most {MAX_NAME} printable characters"
+        )
     if type(data["provenance"]) is not dict or type(data["metrics"]) is not dict:
         raise ValueError("provenance and metrics are objects")
     bin_width = data["golden"]["bin_width"]

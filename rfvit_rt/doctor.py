@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -143,9 +144,10 @@ def processor() -> Iterator[Finding]:
         yield Finding("Processor", "note", detail, "inference will be slow: 'rfvit bench' says what it sustains")
     else:
         yield Finding("Processor", "ok", detail)
-    governors = {
-        path.read_text().strip() for path in Path("/sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor")
-    }
+    governors = set()
+    for path in Path("/sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor"):
+        with suppress(OSError):  # of a core that is switched off
+            governors.add(path.read_text().strip())
     if governors - {"performance"}:
         remedy = "steadier at high rates: sudo cpupower frequency-set -g performance"
         yield Finding("Frequency governor", "note", ", ".join(sorted(governors)), remedy)
@@ -203,7 +205,12 @@ def cuda() -> Iterator[Finding]:
 
 def models_and_engines() -> Iterator[Finding]:
     """Every model that ships, in every engine: whether it starts, and reproduces its golden output."""
-    for model in shipped_models():
+    try:
+        shipped = list(shipped_models())
+    except RfvitError as error:
+        yield Finding("Models that ship", "problem", str(error), "install rfvit again")
+        return
+    for model in shipped:
         for name in engine_names():
             topic = f"{name} with {model.contract.name}"
             try:

@@ -135,7 +135,10 @@ class FrontEnd(nn.Module):
         below = (levels < lowest).float().sum(dim=1, keepdim=True)
         size = (levels <= lowest + 2.5 * spec.floor_spread).float().sum(dim=1, keepdim=True) - below
         middle = self._at(levels, below + ((size - 1) / 2).floor()) + self._at(levels, below + (size / 2).floor())
-        strongest = power.flatten(1).topk(self.top_count, dim=1).values[:, self.top_count - 1 :]  # (batch, 1)
+        top = power.flatten(1).topk(self.top_count, dim=1).values  # (batch, top_count), descending
+        strongest = torch.where(
+            top[:, self.top_count - 1 :] > 0, top[:, self.top_count - 1 :], top[:, :1]
+        )  # (batch, 1)
         floor = torch.maximum(middle / 2, _decibels(strongest) - spec.dynamic_range)
         return torch.where(strongest > 0, floor, _DB * math.log(_TINY))
 

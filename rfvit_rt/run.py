@@ -62,7 +62,7 @@ class Run:
         self.flowgraph_seconds = 0.0
         self.simulated = False  # whether it is known that no radio received these samples
         self._engine = engine
-        self._settings = settings
+        self.settings = settings
         self._outputs = outputs
         self._sinks = sinks
         self._statistics = PipelineStatistics()
@@ -154,7 +154,7 @@ class Run:
         with terminal.progress_bar(self._outputs.console, sample_count) as progress:
             task = progress.add_task("segmenting", total=sample_count, note="")
             stream = until_failure(until_stopped(self._timed(blocks), self.stop), self.failures)
-            windows = analyse(stream, self._engine, contract, self._settings, self._statistics)
+            windows = analyse(stream, self._engine, contract, self.settings, self._statistics)
             masks = agree(stitch(self._observed(until_failure(windows, self.failures), progress, task)))
             for annotation in annotate(self._shown(masks), contract.labels):
                 self._take(annotation)

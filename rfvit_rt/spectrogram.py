@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from rfvit_rt.errors import SpecMismatch
 
 LARGEST_FFT = 2**20
+LARGEST_WINDOW = 2**28  # samples: 2 GiB
+LARGEST_NUMBER = 1e15  # of any setting
 LARGEST_VALUE = 1e6  # of a picture; far more than any needs, and far less than float32 holds
 # Complex values that are transformed at a time: few enough to stay in a core's cache, and enough for threads that work
 # on windows at the same time not to wait for Python's lock between them.
@@ -85,6 +87,8 @@ class SpectrogramSpec:
             value = getattr(self, field.name)
             if type(value) is not int and (field.type == "int" or type(value) is not float or not math.isfinite(value)):
                 raise ValueError(f"the spectrogram's {field.name} is {value!r:.40}, not a number of type {field.type}")
+            if abs(value) > LARGEST_NUMBER:
+                raise ValueError(f"the spectrogram's {field.name} is {value!r:.40}, beyond {LARGEST_NUMBER:g}")
         possible = (
             min(self.n_steps, self.n_bins) > 0
             and self.tile_overlap >= 0
@@ -95,6 +99,10 @@ class SpectrogramSpec:
             and max(abs(self.db_min), abs(self.db_max)) <= LARGEST_VALUE * self.db_scale
             and 0 < self.min_sample_rate <= self.max_sample_rate
             and self.n_fft(self.max_sample_rate) <= LARGEST_FFT
+            # Windows hold a transform at every rate, and are of a length that memory has room for.
+            and self.n_steps * self.time_step * self.min_sample_rate >= self.n_bins
+            and self.time_step * self.max_bin_width >= 1
+            and self.n_steps * self.time_step * self.max_sample_rate <= LARGEST_WINDOW
         )
         if not possible:
             raise ValueError(f"no spectrogram can be made as {self} says")
@@ -215,7 +223,9 @@ def noise_floor(power: NDArray[np.float32], sample_rate: float, spec: Spectrogra
     shared = np.flatnonzero(spreads <= spec.floor_spread)
     lowest = levels[shared[0] if len(shared) else np.argmin(spreads)]
     plateau = levels[(levels >= lowest) & (levels <= lowest + 2.5 * spec.floor_spread)]
+    # The strongest but for a hundredth; of next to nothing, as of a short burst in a stream without noise, of all.
     strongest = float(np.partition(power, -max(1, power.size // 100), axis=None)[-max(1, power.size // 100)])
+    strongest = strongest or float(power.max())
     floor = float(10 ** (np.median(plateau) / 10))
     return max(floor, strongest * 10 ** (-spec.dynamic_range / 10)) if strongest > 0 else 0.0
 

@@ -325,6 +325,12 @@ def test_help_teaches() -> None:
         assert word in done.stdout
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0.0])
+def test_no_bench_lasts_for_ever(seconds: float) -> None:
+    with pytest.raises(StreamError, match="--seconds is"):
+        BenchSettings(seconds=seconds)
+
+
 def test_wrong_wishes_are_refused_before_any_work(tmp_path: Path) -> None:
     model = default_model()
     with pytest.raises(StreamError, match="expected sample rates in Hz"):

@@ -53,6 +53,16 @@ def test_an_engine_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "note" in {f.state for f in findings if f.topic.startswith("pytorch")}
 
 
+def test_a_model_that_is_damaged_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[object]:
+        raise ModelError("spectrum-small.onnx is cut off; fetch it again")
+
+    monkeypatch.setattr(doctor, "shipped_models", refuse)
+    (finding,) = doctor.models_and_engines()
+    assert (finding.state, finding.topic) == ("problem", "Models that ship")
+    assert "cut off" in finding.detail
+
+
 def test_small_kernel_buffers_come_with_the_command_that_enlarges_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_number", lambda path, place=0: 212_992 if path.name == "rmem_max" else 1 << 30)
     findings = {finding.topic: finding for finding in doctor.kernel()}

@@ -18,6 +18,7 @@ from rfvit_rt.spectrogram import (
     bin_width_feature,
     join_tiles,
     noise_floor,
+    picture,
     power,
     spectrogram,
     tiles,
@@ -129,15 +130,20 @@ def test_silence_gives_zero():
     assert not picture_of(np.zeros(SPEC.window_length(2e6), np.complex64), 2e6).any()
 
 
-def test_too_few_pixels_of_power_are_silence():
-    """Where less than a hundredth of all has any, the levels of the bins do not count, whatever they agree on."""
-    spec = SpectrogramSpec(floor_quantile=0.99, floor_share=0.5)
+@pytest.mark.parametrize("pixels", [1, 160, 512])
+def test_a_short_burst_without_noise_is_no_stripe_over_the_band(pixels):
+    """Where less than a hundredth of all has any power, the strongest of all limits the dynamic range."""
     energy = np.zeros((256, 256), np.float32)
-    energy[:4, :160] = 1
-    assert noise_floor(energy, 2e6, spec) == 0
+    energy[10:12] = 1e-14  # what rounding leaves beside it
+    energy[10:12].reshape(-1)[:pixels] = 1
+    expected = 10 ** (-SPEC.dynamic_range / 10)
+    assert noise_floor(energy, 2e6, SpectrogramSpec()) == pytest.approx(expected)
+    assert (picture(energy, noise_floor(energy, 2e6, SpectrogramSpec()), SpectrogramSpec()) > 0).sum() == pixels
     with torch.inference_mode():
-        floor = FrontEnd(spec, 2e6, "cf32_le").floor_db(torch.from_numpy(energy[None]))
-    assert float(floor[0, 0]) == pytest.approx(10 * np.log10(np.finfo(np.float32).tiny))
+        floor = FrontEnd(SpectrogramSpec(), 2e6, "cf32_le").floor_db(torch.from_numpy(energy[None]))
+    assert float(floor[0, 0]) == pytest.approx(10 * np.log10(expected), abs=1e-4)
+    energy[:] = 0
+    assert noise_floor(energy, 2e6, SpectrogramSpec()) == 0
 
 
 def test_silence_in_all_but_one_step_is_no_floor():
@@ -197,8 +203,8 @@ def test_labels_are_those_of_the_parts(network, rate):
         masks, probabilities, pictures = (part.numpy() for part in graph(torch.from_numpy(iq_words(windows))))
     assert masks.dtype == np.uint8
     np.testing.assert_array_equal(masks, probabilities.argmax(axis=3))
-    for window, labels, picture in zip(windows, probabilities, pictures, strict=True):
-        np.testing.assert_allclose(picture, spectrogram(window, rate, SMALL), atol=1e-4)
+    for window, labels, made in zip(windows, probabilities, pictures, strict=True):
+        np.testing.assert_allclose(made, spectrogram(window, rate, SMALL), atol=1e-4)
         np.testing.assert_allclose(labels, labelled_in_parts(network, window, rate), atol=1e-4)
     assert len(np.unique(masks)) > 1
 

@@ -28,6 +28,14 @@ def behind_filter(samples: NDArray[np.complex64], skirt: float, depth_db: float)
     return np.fft.ifft(np.fft.fft(samples) * 10 ** (-attenuation / 20)).astype(np.complex64)
 
 
+@pytest.mark.parametrize(
+    "change", [{"time_step": 1e308}, {"time_step": 1e-8}, {"time_step": 1e-7}, {"dynamic_range": 10**400}]
+)
+def test_a_spec_that_no_window_fits_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="spectrogram"):
+        SpectrogramSpec(**change)
+
+
 @pytest.mark.parametrize("rate", [2e6, 19.2e6, 100e6])
 def test_power_is_the_mean_of_scipys_periodograms(rate: float) -> None:
     samples = noise(rate)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ class BenchSettings:
     rates: tuple[float, ...] = ()
     runs: int = 5
     run_seconds: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < math.inf:
+            raise StreamError(f"--seconds is {self.seconds:g}, expected a positive number of seconds")
 
 
 def parse_rates(text: str, model: ModelFile) -> tuple[float, ...]:

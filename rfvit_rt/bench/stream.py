@@ -89,6 +89,8 @@ def try_rate(
 ) -> Trial:
     """Stream a recording's samples from GNU Radio at a sample rate, and segment them as `rfvit segment` does.
 
+    Its windows overlap as the settings say: none by default of the bench, a quarter by that of `rfvit segment`.
+
     Annotations are written as JSON lines, to a file that is deleted.
 
     Parameters

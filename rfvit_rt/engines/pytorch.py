@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -23,6 +23,7 @@ from rfvit_rt.errors import EngineError, ModelError
 from rfvit_rt.spectrogram import SpectrogramSpec
 from rfvit_rt.vit import ActivityProbabilities, Probabilities, VitConfig, network_that_ships, stem_size
 
+Network = TypeVar("Network", bound=torch.nn.Module)
 _DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 # The golden output is stored as float16 (rounding up to 2.5e-4). f16 keeps 11 bits of every factor, bf16 keeps 8.
 _GOLDEN_TOLERANCE = {"f32": 2e-3, "f16": 1e-2, "bf16": 5e-2}
@@ -82,7 +83,7 @@ class PyTorchEngine(Engine):
         network = build_network(model)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._network: InPrecision | None = InPrecision(network, _DTYPES[self.precision]).to(self._device).eval()
+        self._network: InPrecision | None = _moved(InPrecision(network, _DTYPES[self.precision]), self._device).eval()
         self._iq_passes: OrderedDict[tuple[float, str], Passes] = OrderedDict()
         items = [Item(self.input_shape), Item(())]
         self._passes = Passes(self._label, items, _SIZES[self._device.type], self._device)
@@ -136,11 +137,11 @@ class PyTorchEngine(Engine):
         if key not in self._iq_passes:
             while len(self._iq_passes) >= _KEPT_RATES:
                 self._iq_passes.popitem(last=False)
-            graph = iq_graph.IQGraph(network, self._spec, sample_rate, item_type).to(self._device).eval()
+            graph = _moved(iq_graph.IQGraph(network, self._spec, sample_rate, item_type), self._device).eval()
             item = Item(values.shape[1:], torch.from_numpy(values[:0]).dtype)
             sizes = [size for size in _SIZES[self._device.type] if size * values[0].nbytes <= _MOST_IQ] or [1]
             passes = Passes(graph, [item], sizes, self._device)
-            passes.keep_equal_sizes(values[:1])
+            passes.keep_equal_sizes(values[:1], outputs=len(iq_graph.OUTPUTS))
             self._iq_passes[key] = passes
         self._iq_passes.move_to_end(key)
         return self._iq_passes[key].run(values, take=[iq_graph.OUTPUTS.index(name) for name in outputs])
@@ -197,6 +198,13 @@ def _find_device(name: str) -> torch.device:
     return device
 
 
+def _moved(module: Network, device: torch.device) -> Network:
+    try:
+        return module.to(device)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(f"{device} has too little memory free for the network; end what else uses it") from error
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
@@ -214,7 +222,7 @@ def build_network(model: ModelFile) -> Probabilities | ActivityProbabilities:
     try:
         network = network_that_ships(model.contract.task, config)
         network.load_state_dict(_weights(network.state_dict().keys(), data))
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:  # the last of an unknown number format
         reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the weights in {model.path} do not fit its network ({reason}); export it again") from error
     return network

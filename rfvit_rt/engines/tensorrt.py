@@ -201,7 +201,7 @@ def find_plan(model: ModelFile, precision: str | None, gpu: int) -> tuple[PlanKe
 
 def _command(model: ModelFile, precision: str) -> str:
     """What to do where a plan is missing or stale."""
-    iq = f" --iq-in {model.sample_rate:g} --item-type {model.item_type}" if isinstance(model, IQModel) else ""
+    iq = f" --iq-in {model.sample_rate!r} --item-type {model.item_type}" if isinstance(model, IQModel) else ""
     command = f"rfvit build {model.path} --precision {precision}{iq}"
     if _LEAN:
         return f"build it with '{command} --version-compatible' where all of TensorRT is, on a GPU of the same kind"

@@ -87,7 +87,7 @@ class Passes:
                     slot.collect([values[part] for values in results], take)
         return results
 
-    def keep_equal_sizes(self, *item: NDArray[Any]) -> None:
+    def keep_equal_sizes(self, *item: NDArray[Any], outputs: int = 1) -> None:
         """Leave out batch sizes in which an item comes out different, in any bit, from the middle size's result.
 
         Kernels, and with them the rounding, depend on the size of the batch; a result must not.
@@ -96,17 +96,22 @@ class Passes:
         ----------
         *item : (1, ...) ndarray
             The inputs for a batch of one.
+        outputs : int
+            How many outputs the function has; all are compared.
         """
         prepared, results = self.sizes, {}
         for size in prepared:
             self.sizes = (size,)
-            (results[size],) = self.run(*(np.repeat(part, size, axis=0) for part in item))
-        expected = results[prepared[len(prepared) // 2]][0]
+            results[size] = self.run(*(np.repeat(part, size, axis=0) for part in item), take=range(outputs))
+        expected = [part[0] for part in results[prepared[len(prepared) // 2]]]
         # Results that are no numbers are equal too: whoever proves the engine says what is wrong with them.
         self.sizes = tuple(
             size
             for size in prepared
-            if np.array_equal(results[size], np.broadcast_to(expected, results[size].shape), equal_nan=True)
+            if all(
+                np.array_equal(part, np.broadcast_to(wanted, part.shape), equal_nan=True)
+                for part, wanted in zip(results[size], expected, strict=True)
+            )
         )
         if not self.sizes:
             raise EngineError(

@@ -44,7 +44,7 @@ class Gathered:
         labels = model.contract.labels
         self.annotations: list[Annotation] = []
         self.counts: Counter[str] = Counter()
-        self.picture = RunPicture(labels, "Spectrogram, labelled pixels and boxes", model.contract.name)
+        self.picture = RunPicture(labels, "Spectrogram, labelled pixels and boxes", model.contract.name, sample_start)
         self.occupancy = Occupancy(len(labels), sample_start, sample_rate)
 
     def write(self, result: Result) -> None:

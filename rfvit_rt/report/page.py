@@ -21,7 +21,6 @@ from rfvit_rt import __version__, terminal
 from rfvit_rt.consensus import DEFAULT_SETTINGS as CONSENSUS
 from rfvit_rt.contract import ModelFile
 from rfvit_rt.datatypes import Annotation, Emission
-from rfvit_rt.pipeline import PipelineSettings
 from rfvit_rt.report.gathering import MAX_ROWS, Gathered
 from rfvit_rt.run import Run
 from rfvit_rt.segments import DEFAULT_SETTINGS as SEGMENTS
@@ -78,7 +77,7 @@ def render(recording: Recording, run: Run, gathered: Gathered) -> bytes:
         is_relative=any(capture.frequency is None for capture in recording.captures),
         run_lines=terminal.report_lines(report),
         stages=list(_stages(run)),
-        settings=list(_settings(run.model)),
+        settings=list(_settings(run)),
         card=_card(run.model),
         metadata=_fields(recording.metadata["global"]),
         captures=list(_captures(recording)),
@@ -189,8 +188,8 @@ def _stages(run: Run) -> Iterator[tuple[str, str]]:
             yield stage, f"{histogram.total / count * 1e3:.1f} ms"
 
 
-def _settings(model: ModelFile) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    contract = model.contract
+def _settings(run: Run) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    model, contract = run.model, run.model.contract
     yield (
         "Model",
         [
@@ -200,7 +199,7 @@ def _settings(model: ModelFile) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("labels", ", ".join(contract.labels)),
         ],
     )
-    parts = (("Spectrogram", contract.spec), ("Windows", PipelineSettings()), ("Consensus", CONSENSUS))
+    parts = (("Spectrogram", contract.spec), ("Windows", run.settings), ("Consensus", CONSENSUS))
     for name, settings in (*parts, ("Boxes", SEGMENTS)):
         yield name, _fields(dataclasses.asdict(settings))
 

@@ -41,6 +41,11 @@ DPI = 100
 WIDTH = 16.0  # inches: 1600 pixels
 
 
+def drawable(text: str) -> str:
+    """Text without what neither fonts nor PNGs take, such as the bytes of a file's name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class RunPicture:
     """Gathers a run and draws it, 1600 pixels wide.
 
@@ -59,13 +64,15 @@ class RunPicture:
         What the picture shows, such as the recording's name.
     model : str
         Name of the model that found it.
+    sample_start : int
+        Position that counts as time 0.
     """
 
-    def __init__(self, labels: Sequence[str], title: str = "", model: str = "") -> None:
+    def __init__(self, labels: Sequence[str], title: str = "", model: str = "", sample_start: int = 0) -> None:
         self._labels = tuple(labels)
-        self._title = title
-        self._model = model
-        self._clock = _Clock()
+        self._title = drawable(title)
+        self._model = drawable(model)
+        self._clock = _Clock(sample_start)
         self._column = 0.0  # duration of a column in s; 0 before the first
         self._columns = 0  # columns in use
         self._bands: dict[tuple[float | None, float, int], _Band] = {}
@@ -389,13 +396,14 @@ class _Tick:
 class _Clock:
     """Turns positions into seconds since the first sample seen, through changes of sample rate."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample_start: int) -> None:
+        self._sample_start = sample_start
         self._ticks: list[_Tick] = []
 
     @property
     def origin(self) -> float:
-        """Time of the first sample seen since the stream's start, in s, by its sample rate."""
-        return self._ticks[0].sample / self._ticks[0].sample_rate
+        """Time of the first sample seen since the position that counts as 0, in s, by its sample rate."""
+        return (self._ticks[0].sample - self._sample_start) / self._ticks[0].sample_rate
 
     def note(self, mask: Mask) -> None:
         if not self._ticks:

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from rfvit_rt.datatypes import Activity, CSIFrame
-from rfvit_rt.sinks.image import COLOURS, DPI, MAX_COLUMNS, WIDTH, check_png, put_png
+from rfvit_rt.sinks.image import COLOURS, DPI, MAX_COLUMNS, WIDTH, check_png, drawable, put_png
 
 FIRST_COLUMN = 0.01  # s: duration of a column of a short run
 HOLD = 0.5  # s: a column without a frame shows the last one's amplitudes for so long, and nothing after
@@ -73,7 +73,7 @@ class TimelineSink:
         self._overwrite = overwrite
         check_png(self._path, overwrite)
         self._labels = tuple(labels)
-        self._title = title
+        self._title = drawable(title)
         self.facts = list(facts)
         self._column = FIRST_COLUMN
         self._columns = 0  # in use

@@ -8,7 +8,6 @@ import ipaddress
 import secrets
 import socket
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -88,12 +87,10 @@ class Access:
         return self._is_token(given)
 
     def _has_token(self, headers: Headers, query: str) -> bool:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", "")[:4096])
-        except CookieError:
-            cookies = SimpleCookie()
-        held = cookies.get(self.cookie)
-        return self.is_token_in(query) or (held is not None and self._is_token(held.value))
+        # Cookies of the host's other services come along, and need not be such as http.cookies reads.
+        cookies = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        held = next((value for name, _, value in cookies if name == self.cookie), "")
+        return self.is_token_in(query) or self._is_token(held)
 
     def _is_token(self, given: str) -> bool:
         expected = self.token or ""

@@ -23,6 +23,7 @@ MOST_MESSAGES = 10_000
 MOST_NEWS = 1000
 MOST_OCCUPANCIES = 20_000  # ten minutes of one every 30 ms
 MOST_EMISSIONS = 200  # those that were seen last
+TICKS = 1_000_000  # of the emissions' clock in a second
 CURRENT_SECONDS = 1.5  # an endless emission is seen once a second
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
@@ -116,7 +117,8 @@ class Board:
     def listen(self, sample_start: int, sample_end: int, sample_rate: float, frequency: float | None) -> None:
         """Take up how far the stream has been analysed."""
         self.clock.note(sample_start, sample_end, sample_rate)
-        self._tracker.listen(sample_start, sample_end, frequency)
+        begin, end = (round(time * TICKS) for time in self.clock.seconds(sample_start, sample_end))
+        self._tracker.listen(begin, end, frequency)
 
     def describe_columns(self, n_bins: int, frequency: float | None) -> None:
         """Take up what pages are told of the waterfall's columns when they connect."""
@@ -139,7 +141,12 @@ class Board:
 
     def add_annotation(self, annotation: Annotation) -> None:
         """Take up what the model found."""
-        self._tracker.add(annotation)
+        # By the page's clock: positions begin anew with their sender, and change their meaning with the rate.
+        begin, end = (
+            round(time * TICKS) for time in self.clock.seconds(annotation.sample_start, annotation.sample_end)
+        )
+        timed = replace(annotation, sample_start=begin, sample_count=max(1, end - begin), sample_rate=float(TICKS))
+        self._tracker.add(timed)
         self.show_box(self.boxes.add(annotation, self.clock))
 
     def show_box(self, box: Box) -> None:
@@ -160,7 +167,7 @@ class Board:
         self.tell("end", reason=reason)
 
     def _emission_row(self, emission: Emission) -> EmissionRow:
-        first, last = self.clock.seconds(emission.first_seen, emission.last_seen)
+        first, last = emission.first_seen / TICKS, emission.last_seen / TICKS
         is_current = not self.ended and self.clock.now - last < CURRENT_SECONDS
         return EmissionRow(
             label=emission.label,

@@ -25,6 +25,9 @@ class _Tick:
     def seconds_at(self, sample: float) -> float:
         return self.seconds + (sample - self.sample) / self.sample_rate
 
+    def sample_at(self, seconds: float) -> int:
+        return self.sample + round((seconds - self.seconds) * self.sample_rate)
+
 
 class StreamClock:
     """Seconds since the stream's position 0, which only ever go forwards.
@@ -69,8 +72,20 @@ class StreamClock:
         tick = tick or (self._ticks[-1] if self._ticks else _Tick(0, 0.0, 1.0, 0))
         return tick.seconds_at(sample_start), tick.seconds_at(sample_end)
 
+    def place(self, time_start: float, time_end: float) -> tuple[int, int, float, float]:
+        """Positions of a stretch of time, rounded to the nearest and at least one apart, and their times in s.
+
+        Both as they were counted at its beginning: a sender that began anew since has the same positions again.
+        """
+        tick = self._tick_at(time_start)
+        first, last = (max(0, tick.sample_at(time)) for time in (time_start, time_end))
+        last = max(last, first + 1)
+        return first, last, tick.seconds_at(first), tick.seconds_at(last)
+
     def sample(self, seconds: float) -> int:
         """Position at a time, rounded to the nearest."""
+        return max(0, self._tick_at(seconds).sample_at(seconds))
+
+    def _tick_at(self, seconds: float) -> _Tick:
         tick = next((tick for tick in reversed(self._ticks) if tick.seconds <= seconds), None)
-        tick = tick or (self._ticks[0] if self._ticks else _Tick(0, 0.0, 1.0, 0))
-        return max(0, tick.sample + round((seconds - tick.seconds) * tick.sample_rate))
+        return tick or (self._ticks[0] if self._ticks else _Tick(0, 0.0, 1.0, 0))

@@ -80,9 +80,7 @@ class Boxes:
             raise WireError(f"the box begins at {request.time_start:g} s, and the stream reaches to {clock.now:g} s")
         if self.corrections == MOST_CORRECTIONS and (before is None or before.origin == "model"):
             raise WireError(f"there are {MOST_CORRECTIONS} corrections already; save them, and start again")
-        first = clock.sample(request.time_start)
-        last = max(first + 1, clock.sample(min(request.time_end, clock.now)))
-        start, end = clock.seconds(first, last)
+        first, last, start, end = clock.place(request.time_start, min(request.time_end, clock.now))
         drawn = before is None or before.origin == "drawn"
         self.corrections += before is None or before.origin == "model"
         return self._keep(

@@ -133,6 +133,13 @@ class Saver:
         if not self._unsaved or self._saving is not None:
             return
         held = self._held
+        if held and (gone := [span for span in self._unsaved if span[1] <= held[0]]):
+            self._unsaved = [span for span in self._unsaved if span not in gone]
+            self.lost += len(gone)
+            lost = f"{len(gone)} corrections were of samples that are no longer held: the sender began anew"
+            self._board.tell_now("error", message=lost)
+            if not self._unsaved:
+                return
         age = held[1] - min(self._unsaved)[0] if held else math.inf
         if age > self._ring.seconds_at(self._board.clock.sample_rate or 1.0) - SECONDS_LEFT:
             self._saving = asyncio.create_task(self._save_unsaved())
@@ -243,8 +250,8 @@ class Saver:
         if snapshot is None:
             raise WireError("there are no samples yet; wait until some came")
         held, rate = snapshot.sample_count / snapshot.sample_rate, snapshot.sample_rate
+        times = board.clock.seconds(snapshot.sample_start, snapshot.sample_end)  # now, before a sender begins anew
         is_final = await self._wait_until(snapshot.sample_end + round(FINAL_SECONDS * rate))
-        times = board.clock.seconds(snapshot.sample_start, snapshot.sample_end)
         boxes, before = board.boxes.during(*times), self._unsaved
         self._unsaved = []  # what is corrected while the samples are being written
         origin = Origin(self._title, bool(board.figures().recorded), board.is_simulated, self._model)

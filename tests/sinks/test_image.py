@@ -62,6 +62,13 @@ def test_dollars_in_names_are_no_formulas(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_name_that_is_not_utf8_is_drawn_as_bytes(tmp_path: Path) -> None:
+    sink = ImageSink(tmp_path / "a.png", LABELS, "caf\udce9.sigmf-meta", "m")
+    sink.add(*stretch(64))
+    sink.close()
+    assert b"caf\\udce9" in (tmp_path / "a.png").read_bytes()
+
+
 def around(pixels: NDArray[np.float32], panel: Axes, milliseconds: float, megahertz: float) -> NDArray[np.float32]:
     """A few pixels about a point of a panel, (pixel, RGB)."""
     x, y = panel.transData.transform((milliseconds, megahertz))

@@ -43,6 +43,9 @@ def test_time_goes_on_where_a_sender_begins_anew() -> None:
     assert clock.seconds(500, 600) == (5.0, 6.0)  # only the first sender came so far
     assert clock.position == 100
     assert clock.sample(10.5) == 50
+    assert clock.place(10.25, 10.5) == (25, 50, 10.25, 10.5)
+    assert clock.place(0.25, 0.5) == (25, 50, 0.25, 0.5)  # of the first sender, though the second has these too
+    assert clock.place(0.25, 0.25) == (25, 26, 0.25, 0.26)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 10**5), st.sampled_from([1e3, 2e6])), max_size=40))

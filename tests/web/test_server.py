@@ -107,6 +107,18 @@ def test_a_page_learns_what_there_is_and_then_what_is_new(served: Served) -> Non
     assert sum(len(tile.power) for tile in shown.tiles) == 3 * STEPS
 
 
+def test_an_emission_from_before_a_restart_is_past(served: Served) -> None:
+    with page(served.port) as shown:
+        served.feed(100)
+        served.find(round(0.1 * RATE))
+        served.stretches = 0  # the sender begins anew, and has the same positions again
+        served.feed(10)
+        shown.until(lambda _: any(told["seconds"] > 3.2 for told in shown.of("status")))
+        (row,) = shown.next("emissions", unlisted=0)["list"]
+    assert row["last_seen"] < 1
+    assert not row["is_current"]
+
+
 def test_of_many_emissions_the_last_are_listed_and_the_rest_counted(served: Served) -> None:
     served.feed()
     number = MOST_OPEN + 5
@@ -362,6 +374,8 @@ def test_what_is_open_to_others_takes_a_token() -> None:
         assert "SameSite=Strict" in cookie
         kept = cookie.partition(";")[0]
         assert ask(served, "/static/index.html", Cookie=kept)[0] == 200
+        theirs = 'foo=a b; x={"a":1}; version=2'  # of another program on this host
+        assert ask(served, "/static/index.html", Cookie=f"{theirs}; {kept}")[0] == 200
         assert ask(served, "/static/index.html", Cookie=kept[:-1])[0] == 403
         with page(served.port, f"?token={token}"), page(served.port, additional_headers={"Cookie": kept}):
             pass

@@ -96,18 +96,19 @@ const take = {
       isEnded = status.ended;
       showLink();
     }
-    scene.isAbsolute = (status.frequency ?? scene.hello.frequency) !== null;
+    scene.isAbsolute = status.frequency !== null;
     showStream(scene.hello, status, scene.answer);
     fillHealth($("health").querySelector("dl"), scene.hello, status, drawing);
   },
   annotation(box) {
+    const isKnown = JSON.stringify(scene.boxes.get(box.id)) === JSON.stringify(box); // sent again after a reconnection
     scene.boxes.add(box);
     if (pending?.kind === "correct" && isAnswer(box)) {
       const isLive = scene.status?.recorded === false && !isEnded;
       const fate = isLive ? " It is saved with its samples before they are gone, or now with S." : "";
       say(`Kept: ${describe(box)}.${fate}`);
       editor.close();
-    } else if (scene.draft?.id === box.id) {
+    } else if (scene.draft?.id === box.id && !isKnown) {
       if (editor.isTouched) editor.complain("Somebody else changed this box meanwhile.");
       else editor.open(box, scene.hello.can_correct);
     }
@@ -167,8 +168,10 @@ function beginRun(hello) {
   scene.boxes.clear();
   scene.strip.clear();
   scene.answer = null;
+  setDrawing(false);
   editor.close();
   view.begin(hello.duration);
+  showPause();
   fillSpans();
   // Amplitudes are what CSI is looked at for; the strip has the activities.
   setOpacity(hello.task === "activity" ? FAINT : OPACITY);
@@ -281,6 +284,7 @@ function select(box) {
 }
 
 function submit(draft) {
+  if (pending) return; // the answer is on its way
   const { id, label, time_start, time_end, freq_lower_edge, freq_upper_edge } = draft;
   const request = { id, label, time_start, time_end, freq_lower_edge, freq_upper_edge };
   scene.lastLabel = label;
@@ -289,6 +293,7 @@ function submit(draft) {
 }
 
 function remove(id) {
+  if (pending) return;
   if (connection.send({ type: "delete", id })) pending = { kind: "delete", id };
   else editor.complain("There is no connection; try again when it is back.");
 }

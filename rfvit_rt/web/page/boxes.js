@@ -4,7 +4,7 @@
 import { bandwidth, percent } from "./axes.js";
 import { UNLABELLED } from "./colours.js";
 
-const MOST_BOXES = 5000; // the oldest go first
+const MOST_BOXES = 10000; // as many as the server keeps; the oldest go first
 const GRIP = 6; // pixels from an edge that still take hold of it
 const SMALL = 9; // pixels of height or width, below which a box is but a thin line
 const END = 5; // pixels of a flat box's ends

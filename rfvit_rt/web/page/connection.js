@@ -40,7 +40,17 @@ export class Connection {
 
   /** Do not wait for the next attempt. */
   retryNow() {
-    if (this.timer !== null) this.open();
+    if (this.timer !== null || this.socket?.readyState === WebSocket.CONNECTING) {
+      this.forget();
+      this.open();
+    }
+  }
+
+  /** Let go of a socket; closing it waits for an answer that may never come. */
+  forget() {
+    if (!this.socket) return;
+    this.socket.onclose = null;
+    this.socket.close();
   }
 
   open() {
@@ -50,7 +60,7 @@ export class Connection {
     const socket = new WebSocket(this.address);
     this.socket = socket;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.listenForLife(socket);
+    this.listenForLife(socket); // from now on: an attempt may hang too
     socket.onmessage = ({ data }) => this.take(data);
     // A refused connection closes too, so errors need no answer of their own.
     socket.onclose = () => this.retryLater(socket);
@@ -80,12 +90,11 @@ export class Connection {
   listenForLife(socket) {
     this.heard = performance.now();
     const watch = setInterval(() => {
-      if (socket !== this.socket || socket.readyState !== WebSocket.OPEN) {
+      if (socket !== this.socket || socket.readyState > WebSocket.OPEN) {
         clearInterval(watch);
       } else if (performance.now() - this.heard > SILENCE * 1000) {
         clearInterval(watch);
-        socket.onclose = null; // closing waits for an answer that may never come
-        socket.close();
+        this.forget();
         this.retryLater(socket);
       }
     }, 1000);

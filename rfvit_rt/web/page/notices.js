@@ -45,7 +45,8 @@ export function showConnection({ state, wait }, { isKnown, isEnded }, isLive) {
 
 /** Say what is received: frequency and rate, or the newest answer; and whether it is recorded or simulated. */
 export function showStream(hello, status, answer) {
-  const { sample_rate: rate, frequency, recorded, simulated } = { ...hello, ...known(status) };
+  const { sample_rate: rate, recorded, simulated } = { ...hello, ...known(status) };
+  const { frequency } = status ?? hello; // which may have become unknown
   const facts = [];
   if (frequency !== null) facts.push(`${Number((frequency / 1e6).toFixed(6))} MHz`);
   if (hello.task === "activity") {

@@ -4,7 +4,7 @@
 import { percent } from "./axes.js";
 import { UNLABELLED, fillHatched } from "./colours.js";
 
-const MOST_POINTS = 8192;
+const MOST_POINTS = 20000; // as many as the server keeps
 const BAR = 12; // pixels
 const LINE = 15;
 const STEP = 4; // pixels that one mean stands for

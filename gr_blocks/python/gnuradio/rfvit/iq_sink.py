@@ -290,7 +290,7 @@ class _Sender(gr.sync_block):
         for tag in tags:
             if tag.key == _TIME:
                 self._missed_time = _clock(tag)
-            elif tag.key == _RATE:
+            elif tag.key == _RATE and self._missed_time is not None and tag.offset != self._missed_time.offset:
                 self._missed_time = None  # reckoned on with another rate it would be wrong
         if not self._warned:
             self._warned = True

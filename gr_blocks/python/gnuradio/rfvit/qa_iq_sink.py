@@ -281,7 +281,9 @@ class QaIQSink(gr_unittest.TestCase):
             address = f"{self.address}-{kind}"
             options = {"policy": "drop", "socket": kind, "frequency": 1e9, "endpoint": address, "repeat_period": 1e6}
             source = self.build(Steps(), **options) and self.source
-            source.tags = {5000: [("rx_freq", pmt.from_double(2e9)), ("rx_time", at(100, 0.5))]}
+            # In the order in which UHD sends them.
+            tags = [("rx_time", at(100, 0.5)), ("rx_rate", pmt.from_double(RATE)), ("rx_freq", pmt.from_double(2e9))]
+            source.tags = {5000: tags}
             self.start()
             source.end = 12_345
             wait_until(lambda: self.sink.dropped() == 12_345)
