@@ -424,5 +424,5 @@ def test_models_say_what_they_are_for(rfvit: Rfvit, model: ModelFile, monkeypatc
     monkeypatch.setattr("rfvit_rt.models.shipped_models", lambda: [model])
     monkeypatch.setenv("COLUMNS", "200")
     shown = rfvit("models").stdout
-    for words in ("motion", "still, moving", "rfvit sense: CSI of 20 frames/s or more, windows of 0.8 s"):
+    for words in ("motion", "still ", "moving ", "rfvit sense: CSI of 20 frames/s or more, windows of 0.8 s"):
         assert words in shown
