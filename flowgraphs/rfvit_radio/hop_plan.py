@@ -5,24 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pmt
 from gnuradio import gr
+from gnuradio.rfvit.radio_clock import RadioClock, read_clock
 
 from rfvit_radio import tune_command
 
 MOST_HOPS = 100_000
 _TIME = pmt.intern("rx_time")
-
-
-class _Clock(NamedTuple):
-    """The radio's time at one sample, in s."""
-
-    offset: int
-    seconds: int
-    fraction: float
 
 
 class HopPlan(gr.basic_block):
@@ -68,8 +60,8 @@ class HopPlan(gr.basic_block):
         self._hop = 0
         self._skip = 0
         self._left = 0
-        self._clock: _Clock | None = None  # the radio's, at its last stamp
-        self._told: _Clock | None = None  # what was passed on, at its first sample
+        self._clock: RadioClock | None = None  # the radio's, at its last stamp
+        self._told: RadioClock | None = None  # what was passed on, at its first sample
         self._lost = 0.0  # samples that the radio lost of what is passed on
         self.set_tag_propagation_policy(gr.TPP_DONT)
         self.message_port_register_out(pmt.intern("command"))
@@ -124,7 +116,7 @@ class HopPlan(gr.basic_block):
         if is_passed and count and self._told is None and self._clock is not None:
             self._begin_clock(written, read)
         for tag in self.get_tags_in_window(0, 0, count, _TIME):
-            now = _clock(tag)
+            now = read_clock(tag)
             if now is None:
                 continue
             before, self._clock = self._clock, now
@@ -145,29 +137,16 @@ class HopPlan(gr.basic_block):
         """Begin the clock of what is passed on with the radio's time at an item."""
         assert self._clock is not None
         fraction = self._clock.fraction + (offset - self._clock.offset) / self._rate
-        self._told = _Clock(position, self._clock.seconds, fraction)
+        self._told = RadioClock(position, self._clock.seconds, fraction)
         self._add_time(position)
 
     def _add_time(self, position: int) -> None:
         assert self._told is not None
-        passed = self._told.fraction + (position - self._told.offset + self._lost) / self._rate
-        whole = math.floor(passed)
-        value = pmt.make_tuple(pmt.from_uint64(self._told.seconds + whole), pmt.from_double(passed - whole))
-        self.add_item_tag(0, position, _TIME, value)
+        self.add_item_tag(0, position, _TIME, self._told.at(position + self._lost, self._rate))
 
     def _add_tags(self) -> None:
         for key, value in (("rx_freq", self._frequency), ("rx_rate", self._rate)):
             self.add_item_tag(0, self.nitems_written(0), pmt.intern(key), pmt.from_double(value))
-
-
-def _clock(tag) -> _Clock | None:
-    """The time that an ``rx_time`` tag says; None if it is none."""
-    if not pmt.is_tuple(tag.value) or pmt.length(tag.value) != 2:
-        return None
-    seconds, fraction = pmt.tuple_ref(tag.value, 0), pmt.tuple_ref(tag.value, 1)
-    if not pmt.is_uint64(seconds) or not pmt.is_real(fraction):
-        return None
-    return _Clock(tag.offset, pmt.to_uint64(seconds), pmt.to_double(fraction))
 
 
 def _check(frequencies: Sequence[float], sample_rate: float, dwell: float, settle: float, sweeps: int) -> None:

@@ -136,7 +136,7 @@ class Saver:
         if held and (gone := [span for span in self._unsaved if span[1] <= held[0]]):
             self._unsaved = [span for span in self._unsaved if span not in gone]
             self.lost += len(gone)
-            lost = f"{len(gone)} corrections were of samples that are no longer held: the sender began anew"
+            lost = f"{len(gone)} corrections are lost: no file was made yet, and their samples are held no longer"
             self._board.tell_now("error", message=lost)
             if not self._unsaved:
                 return

@@ -147,7 +147,7 @@ class CSISink(gr.sync_block):
     def _take_pdu(self, message: Any) -> None:
         try:
             frame = self._read_pdu(message)
-        except (WireError, ValueError, OverflowError) as error:  # the latter of a frame index that is no number
+        except (WireError, ValueError, OverflowError) as error:  # the others of a frame index that is no number
             self._refuse(WireError(str(error)))
             return
         self._next_index = frame.frame_index + 1

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pmt
 from gnuradio import blocks, gr
+from gnuradio.rfvit.radio_clock import RadioClock, read_clock
 from gnuradio.rfvit.sending_socket import SendingSocket
 from rfvit_rt.errors import StreamError
 
@@ -161,20 +162,6 @@ class _Tag(NamedTuple):
         return _OFFSET.pack(self.offset) + b"".join(pmt.serialize_str(part) for part in parts)
 
 
-class _Clock(NamedTuple):
-    """The radio's time at one sample."""
-
-    offset: int
-    seconds: int
-    fraction: float
-
-    def at(self, offset: int, sample_rate: float) -> Any:
-        """The time at a later sample, as the value of an ``rx_time`` tag."""
-        later = self.fraction + (offset - self.offset) / sample_rate
-        whole = math.floor(later)
-        return pmt.make_tuple(pmt.from_uint64(self.seconds + whole), pmt.from_double(later - whole))
-
-
 class _Sender(gr.sync_block):
     """The end of the stream: whatever items are there become one message.
 
@@ -204,7 +191,7 @@ class _Sender(gr.sync_block):
         self._told = told  # what holds at the next item
         self._repeat_period = repeat_period
         self._say_at = 0  # the item at which to say it again
-        self._missed_time: _Clock | None = None  # an rx_time that went with dropped samples
+        self._missed_time: RadioClock | None = None  # an rx_time that went with dropped samples
         self._counts_at = 0.0
         self._warned = False
         self.message_port_register_in(pmt.intern("command"))
@@ -289,7 +276,7 @@ class _Sender(gr.sync_block):
         self.dropped += count
         for tag in tags:
             if tag.key == _TIME:
-                self._missed_time = _clock(tag)
+                self._missed_time = read_clock(tag)
             elif tag.key == _RATE and self._missed_time is not None and tag.offset != self._missed_time.offset:
                 self._missed_time = None  # reckoned on with another rate it would be wrong
         if not self._warned:
@@ -340,16 +327,6 @@ def _plain(value: Any) -> float | str | None:
     """A command's value as a number, None for nil, or else as text, which no setting takes."""
     number = _number(value)
     return number if number is not None else None if pmt.is_null(value) else str(value)
-
-
-def _clock(tag: _Tag) -> _Clock | None:
-    """Return the time that an ``rx_time`` tag says; None if it is none, which its reader will complain of."""
-    if not pmt.is_tuple(tag.value) or pmt.length(tag.value) != 2:
-        return None
-    seconds, fraction = pmt.tuple_ref(tag.value, 0), pmt.tuple_ref(tag.value, 1)
-    if not pmt.is_uint64(seconds) or not pmt.is_real(fraction):
-        return None
-    return _Clock(tag.offset, pmt.to_uint64(seconds), pmt.to_double(fraction))
 
 
 def _rate(value: Any) -> Any:

@@ -140,6 +140,8 @@ class QaCSISink(gr_unittest.TestCase):
             pdu(vectors(1) * np.nan),
             pdu(vectors(1), timestamp="now"),
             pdu(vectors(1), frame_index=-1),
+            pdu(vectors(1), frame_index=float("nan")),
+            pdu(vectors(1), frame_index=float("inf")),
             pdu(vectors(1), rssi="strong"),
             pdu(vectors(1), rssi=np.zeros(5, np.float32)),
             pdu(vectors(1), timestamp=float("nan")),
