@@ -88,6 +88,15 @@ def test_a_size_whose_items_differ_among_themselves_is_left_out():
     assert prepared.sizes == (1, 4)
 
 
+def test_every_output_is_compared():
+    def rounded(values, factors):
+        return values, values + (1e-3 if len(values) == 16 else 0)
+
+    prepared = passes(rounded)
+    prepared.keep_equal_sizes(*items(1), outputs=2)
+    assert prepared.sizes == (1, 4)
+
+
 def test_no_size_left_is_an_error():
     prepared = passes(lambda values, factors: (values + torch.arange(len(values))[:, None],), sizes=(2, 4))
     with pytest.raises(EngineError, match="different results within a batch; try --precision f32"):

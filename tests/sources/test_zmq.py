@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import doctest
+import itertools
 import signal
 import socket
 import struct
@@ -263,6 +264,17 @@ def test_what_came_before_a_failure_is_handed_over(peer: Peer, address: str) -> 
     with pytest.raises(WireError, match="too short"):
         blocks.extend(received)
     assert segments(blocks) == [(0, 500, RATE, None, 0)]
+
+
+def test_messages_without_samples_do_not_hold_back_those_with_some(address: str) -> None:
+    """However fast they come: they are no blocks, and a batch of blocks would never be full."""
+    first, empty = (
+        [memoryview(encode_stream_message(message(at, count), TAGGED)[0])] for at, count in ((0, 10), (10, 0))
+    )
+    received, coming = source(address), itertools.chain([first], itertools.repeat(empty))
+    received._link.receive = lambda timeout: next(coming)  # type: ignore[method-assign]
+    with received:
+        assert len(next(iter(received)).samples) == 10
 
 
 def test_late_reply_is_not_lost(peer: Peer, address: str) -> None:
